@@ -1,0 +1,23 @@
+"""1,797 handwritten digits of 8x8 pixels, shipped with scikit-learn: real data without a network."""
+
+import torch
+
+from runner import card
+from runner.components.data._tables import table
+
+CARD = card(source="UCI optical recognition of handwritten digits, Alpaydin & Kaynak 1998", tasks=("classification",))
+
+
+def build(test: float = 0.2, split: int = 0, flat: bool = True):
+    """Ten classes of 8x8 grey images in [0, 1].
+
+    Args:
+        test: in (0, 1); share of the samples in the test split, the same share of each class.
+        split: >= 0; which random split.
+        flat: inputs of shape (64,) rather than (1, 8, 8).
+    """
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x = torch.tensor(x, dtype=torch.float32) / 16
+    return table(x, torch.tensor(y), test, split, shape=(64,) if flat else (1, 8, 8), scale=False)

@@ -1,0 +1,136 @@
+"""Composition: a list of overrides in Hydra's grammar becomes a plain config. What Hydra refuses is said in one line."""
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose as hydra_compose
+from hydra import initialize, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config import recipes
+from runner.config.source import SCALE, register
+from runner.config import registry
+from runner.core.errors import UserError, nearest
+
+
+@contextmanager
+def composer(config_name: str = "config", config_dir: str | None = None):
+    """Yields `compose(overrides) -> dict`. `config_dir` adds a folder of the user's to the search path."""
+    register()
+    GlobalHydra.instance().clear()
+    start = initialize_config_dir(str(Path(config_dir).resolve()), version_base="1.3") if config_dir else initialize(None, version_base="1.3")
+    with start:
+        yield lambda overrides: compose(overrides, config_name)
+
+
+def compose(overrides: list[str], config_name: str = "config") -> dict:
+    """The composed config as plain data, interpolations resolved. Needs Hydra to be initialised. Raises UserError."""
+    with at_scale(overrides), explained():
+        config = hydra_compose(config_name, overrides)
+        return OmegaConf.to_container(config, resolve=True)
+
+
+@contextmanager
+def at_scale(overrides: list[str]):
+    """Recipes are read at the scale that the overrides ask for."""
+    asked = [o.partition("=")[2].strip("'\"") for o in overrides if o.startswith("scale=")]
+    token = SCALE.set(asked[-1] if asked else "mini")
+    try:
+        yield
+    finally:
+        SCALE.reset(token)
+
+
+def rewrite(arguments: list[str]) -> list[str]:
+    """Shorthands in Hydra's own words: `recipe=x`, `with+=mixup`, `with-=mixup`, and several options of a group that usually has one."""
+    found: list[str] = []
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        group = key.rstrip("+-")
+        names = [n.strip() for n in value.strip("[]").split(",")] if sign else []
+        if key == "recipe" and sign:
+            found.append(f"+{argument}")
+        elif sign and key.endswith(("+", "-")) and (registry.GROUPS.get(group) or group in registry.EXTENDABLE):
+            also = group if registry.GROUPS[group] else f"{group}/also"
+            found += [f"+{also}@{group}.{n}={n}" if key.endswith("+") else f"~{group}.{n}" for n in names]
+        elif key in registry.EXTENDABLE and re.fullmatch(r"\[[\w\s,]+\]", value):
+            found += [f"{key}={names[0]}", *(f"+{key}/also@{key}.{n}={n}" for n in names[1:])]
+        else:
+            found.append(argument)
+    return found
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Overrides in Hydra's grammar, parsed. Raises UserError."""
+    with explained():
+        return OverridesParser.create().parse_overrides(overrides)
+
+
+@contextmanager
+def explained():
+    """Hydra's and OmegaConf's errors as one line with the nearest right name."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise UserError(_missing(error)) from error
+    except OverrideParseException as error:
+        raise UserError(f"cannot read '{error.override}': {_first(error)}") from error
+    except ConfigCompositionException as error:
+        raise UserError(_refused(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_first(error)) from error
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _missing(error: MissingConfigException) -> str:
+    path = (error.missing_cfg_file or "").strip("/")
+    group, _, option = path.rpartition("/")
+    if path.startswith("recipe/"):
+        name = path.removeprefix("recipe/")
+        return f"no recipe '{name}'{nearest(name, recipes.names())}"
+    if group:
+        known = {*(error.options or []), *registry.options(group.removesuffix("/also"))}
+        return f"no option '{option}' in group '{group}'{nearest(option, known)}"
+    return f"no config '{path}'"
+
+
+def _refused(error: ConfigCompositionException) -> str:
+    cause = error.__cause__
+    key = getattr(cause, "full_key", None)
+    if key and cause.parent_node is not None and hasattr(cause.parent_node, "keys"):
+        parent, _, leaf = str(key).rpartition(".")
+        known = [k for k in cause.parent_node.keys() if k not in ("name", "hydra")]
+        asked = re.search(r"Could not override '([^']+)'", str(error))
+        first, *rest = (asked.group(1) if asked else str(key)).split(".")
+        if registry.GROUPS.get(first) and rest and (key == first or parent == first):
+            hint = "" if rest[0] in registry.options(first) else nearest(rest[0], registry.options(first))
+            return f"'{first}.{rest[0]}' is not chosen; add it with '{first}+={rest[0]}'{hint}"
+        return f"unknown key '{key}'{nearest(leaf, known)}"
+    text = _first(error)
+    if found := re.search(r"(?:Could not override|Could not append to config\.).*?'([^']+)'", text):
+        group = found.group(1).split("=")[0].lstrip("+~")
+        if "No match in the defaults list" in str(error):
+            return f"unknown group '{group}'{nearest(group, [*registry.GROUPS, 'recipe', 'scale'])}"
+    return text
+
+
+def is_sweep(override: Override) -> bool:
+    return override.is_sweep_override()
+
+
+def is_group(override: Override) -> bool:
+    """Whether an override chooses an option (which needs a new composition) rather than setting a value."""
+    group = override.key_or_group
+    return group.split("/")[0] in (*registry.GROUPS, "recipe", "scale", "settings") and "." not in group and override.type != OverrideType.DEL
+
+
+__all__ = ["ValueType", "at_scale", "compose", "composer", "explained", "is_group", "is_sweep", "parse", "rewrite"]

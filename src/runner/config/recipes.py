@@ -1,0 +1,101 @@
+"""Recipes: a paper, or a tour of a family, as data. One YAML file holds every scale."""
+
+import functools
+from pathlib import Path
+
+import yaml
+
+from runner.config.places import CONF, RECIPES
+from runner.config import registry
+from runner.core.errors import UserError, nearest
+
+# what a recipe says about itself and its results; the rest of it is config
+ABOUT = ("paper", "tables", "claims", "notes", "scales")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the floats that people write (1e-3), as OmegaConf reads them."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    __import__("re").compile(r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.inf|\.nan)\Z"),
+    list("-+0123456789."),
+)
+
+
+def parse(text: str):
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+
+
+def folders() -> list[Path]:
+    return [RECIPES, *(f / "recipe" for f in registry.folders()[1:])]
+
+
+@functools.cache
+def names() -> dict[str, Path]:
+    """All recipes: name such as `noisy_labels` or `noise/elr` -> file."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for file in sorted(folder.rglob("*.yaml")):
+            found.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
+    return found
+
+
+@functools.cache
+def read(name: str) -> dict:
+    """The whole recipe as it is written. Raises UserError."""
+    if name not in names():
+        raise UserError(f"no recipe '{name}'{nearest(name, names())}")
+    try:
+        content = parse(names()[name].read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {names()[name]} is not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {names()[name]} is empty")
+    return content
+
+
+def at_scale(name: str, scale: str) -> dict:
+    """The config part of a recipe at a scale: the recipe, then the scale's general settings, then the recipe's own for that scale."""
+    recipe = read(name)
+    own = (recipe.get("scales") or {}).get(scale) or {}
+    general = parse((CONF / "scale" / f"{scale}.yaml").read_text()) if (CONF / "scale" / f"{scale}.yaml").is_file() else {}
+    base = {k: v for k, v in recipe.items() if k not in ABOUT}
+    config = functools.reduce(merge, [{k: v for k, v in part.items() if k != "defaults"} for part in (base, general, own)])
+    chosen: dict[str, object] = {}
+    for entry in [*(base.get("defaults") or []), *(own.get("defaults") or [])]:
+        chosen.update(entry if isinstance(entry, dict) else {entry: None})
+    overridden = sorted(chosen, key=lambda k: k.startswith("override "))  # Hydra wants overrides last
+    defaults = ["_self_", *({k: chosen[k]} if chosen[k] is not None else k for k in overridden)]
+    return {"defaults": defaults, **config}
+
+
+def merge(below: dict, above: dict) -> dict:
+    """`above` laid over `below`, dicts merged all the way down."""
+    both = {k: merge(below[k], v) if isinstance(v, dict) and isinstance(below.get(k), dict) else v for k, v in above.items()}
+    return {**below, **both}
+
+
+def using(group: str, option: str) -> list[str]:
+    """The recipes that name an option of a group in their defaults, tables or `paper.uses`."""
+    wanted = f"{group}/{option}"
+    found = []
+    for name in names():
+        recipe = read(name)
+        entries = [*(recipe.get("defaults") or []), *(e for s in (recipe.get("scales") or {}).values() for e in (s or {}).get("defaults") or [])]
+        chosen = [(k.removeprefix("override ").split("@")[0].strip("/"), v) for e in entries if isinstance(e, dict) for k, v in e.items()]
+        picked = {f"{g.removesuffix('/also')}/{o}" for g, v in chosen for o in (v if isinstance(v, list) else [v])}
+        if wanted in picked or wanted in ((recipe.get("paper") or {}).get("uses") or []) or _in_tables(recipe, group, option):
+            found.append(name)
+    return found
+
+
+def _in_tables(recipe: dict, group: str, option: str) -> bool:
+    for table in (recipe.get("tables") or {}).values():
+        for axis in ("rows", "cols"):
+            for key, values in (table.get(axis) or {}).items():
+                flat = [x for v in (values if isinstance(values, list) else [values]) for x in (v if isinstance(v, list) else [v])]
+                if key == group and option in flat:
+                    return True
+    return False

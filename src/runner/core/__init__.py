@@ -1,0 +1,1 @@
+"""The loop and its seams. Nothing here knows a component, a config library or a logger."""

@@ -1,0 +1,39 @@
+"""The card: what a component says about itself. Literals only, so that it can be read without importing the component."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a component declares about itself; see `card`."""
+
+    paper: str = ""
+    arxiv: str = ""
+    source: str = ""
+    off: dict | None = None
+    close: bool = False
+    rung: dict = field(default_factory=dict)
+    owns: tuple = ()
+    better: dict = field(default_factory=dict)
+    tasks: tuple = ()
+    images: bool = False
+    cost: float = 3.0
+
+
+def card(paper="", arxiv="", source="", off=None, close=False, rung=None, owns=(), better=None, tasks=(), images=False, cost=3.0) -> Card:
+    """Declare a component.
+
+    Args:
+        paper: the usual short key of the paper, such as `gce2018`.
+        arxiv: its arXiv number.
+        source: where the formula and the defaults were read, if not the arXiv paper.
+        off: the options at which the component does nothing; a contract holds it against the run without it.
+        close: the off-switch is equal up to rounding, not bit for bit.
+        rung: event -> rung, its place among the hooks of that event (see `runner.core.events`).
+        owns: resources that only one component of a run may own, such as `mask`.
+        better: metric -> `max` or `min`, for an evaluator.
+        tasks: the kinds of task it is for (`classification`, `regression`, `language`); empty for all.
+        images: whether inputs must be images (channels, height, width).
+        cost: upper bound on the forward passes of one step.
+    """
+    return Card(paper, arxiv, source, off, close, dict(rung or {}), tuple(owns), dict(better or {}), tuple(tasks), images, cost)

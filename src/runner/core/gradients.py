@@ -1,0 +1,57 @@
+"""The gradients of one batch: forward, per-sample losses, penalties, backward; in pieces and in mixed precision where asked."""
+
+import torch
+from torch import Tensor
+
+from runner.core.data import Batch
+from runner.core.events import Component, Events
+from runner.core.precision import LossScale, autocast
+from runner.core.state import State
+from runner.core.trail import Trail
+from runner.core.training import Training
+
+
+class Gradients:
+    """Called once a step, or more often by an optimizer that looks twice. Leaves gradients in `.grad` and returns the loss."""
+
+    def __init__(self, state: State, learner: Component, on: Events, trail: Trail, training: Training):
+        self.state, self.learner, self.on, self.trail, self.training = state, learner, on, trail, training
+        self.autocast = autocast(training.precision, state.device)
+        self.scale = LossScale(training.precision == "fp16")
+
+    def __call__(self) -> Tensor:
+        state, total = self.state, None
+        for optimizer in state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        pieces = [state.batch] if self.training.accumulate == 1 else state.batch.chunk(self.training.accumulate)
+        for batch in pieces:
+            with self.autocast():
+                loss = self.loss(batch)
+            if len(pieces) > 1:
+                loss = loss * (len(batch.i) / len(state.batch.i))
+            (loss * self.scale.scale if self.scale.enabled else loss).backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        if self.scale.enabled:
+            self.scale.unscale(state.parameters())
+        for hook in self.on.grads:
+            hook(state)
+        if self.training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(state.parameters(), self.training.clip)
+        state.replay = True
+        return total
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The scalar loss of a batch: weighted mean of the per-sample losses, plus penalties."""
+        state, trail = self.state, self.trail
+        losses = self.learner.object.compute(state, batch)
+        losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+        trail.add(self.learner.name, losses, batch.i)
+        for name, hook in zip(self.on.names["losses"], self.on.losses, strict=True):
+            losses = hook(state, losses, batch)
+            trail.add(name, losses, batch.i)
+        loss = losses.mean() if batch.w is None else (batch.w * losses).mean()
+        for name, hook in zip(self.on.names["penalty"], self.on.penalty, strict=True):
+            penalty = hook(state, batch)
+            trail.add(name, penalty, batch.i)
+            loss = loss + penalty
+        return loss
