@@ -2,10 +2,9 @@
 
 import re
 from contextlib import contextmanager
-from pathlib import Path
 
 from hydra import compose as hydra_compose
-from hydra import initialize, initialize_config_dir
+from hydra import initialize
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
@@ -20,12 +19,11 @@ from runner.core.errors import UserError, nearest
 
 
 @contextmanager
-def composer(config_name: str = "config", config_dir: str | None = None):
-    """Yields `compose(overrides) -> dict`. `config_dir` adds a folder of the user's to the search path."""
+def composer(config_name: str = "config"):
+    """Yields `compose(overrides) -> dict`. Folders that the registry knows (`--config-dir`) are searched too."""
     register()
     GlobalHydra.instance().clear()
-    start = initialize_config_dir(str(Path(config_dir).resolve()), version_base="1.3") if config_dir else initialize(None, version_base="1.3")
-    with start:
+    with initialize(None, version_base="1.3"):
         yield lambda overrides: compose(overrides, config_name)
 
 
@@ -83,7 +81,7 @@ def explained():
         raise UserError(f"cannot read '{error.override}': {_first(error)}") from error
     except ConfigCompositionException as error:
         raise UserError(_refused(error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_first(error)) from error
 
 
@@ -97,9 +95,12 @@ def _missing(error: MissingConfigException) -> str:
     if path.startswith("recipe/"):
         name = path.removeprefix("recipe/")
         return f"no recipe '{name}'{nearest(name, recipes.names())}"
+    group = group.removesuffix("/also")
     if group:
-        known = {*(error.options or []), *registry.options(group.removesuffix("/also"))}
+        known = {*(error.options or []), *registry.options(group)}
         return f"no option '{option}' in group '{group}'{nearest(option, known)}"
+    if path in registry.GROUPS:
+        return f"'{path}=' chooses nothing; options: {', '.join(registry.options(path))}"
     return f"no config '{path}'"
 
 
@@ -114,7 +115,8 @@ def _refused(error: ConfigCompositionException) -> str:
         if registry.GROUPS.get(first) and rest and (key == first or parent == first):
             hint = "" if rest[0] in registry.options(first) else nearest(rest[0], registry.options(first))
             return f"'{first}.{rest[0]}' is not chosen; add it with '{first}+={rest[0]}'{hint}"
-        return f"unknown key '{key}'{nearest(leaf, known)}"
+        option = cause.parent_node.get("name") if parent in registry.GROUPS else None
+        return f"unknown key '{key}'" + (nearest(leaf, known) if known else f"; '{option}' has no keys" if option else "")
     text = _first(error)
     if found := re.search(r"(?:Could not override|Could not append to config\.).*?'([^']+)'", text):
         group = found.group(1).split("=")[0].lstrip("+~")

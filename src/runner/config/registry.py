@@ -19,6 +19,8 @@ GROUPS = {
 }  # fmt: skip
 # groups of one option to which `GROUP/also` adds further ones, each under its own name
 EXTENDABLE = ("noise", "sparsity", "logger")
+# groups that do not change the result of a run
+COSMETIC = ("logger", "launcher")
 
 _folders: list[Path] = []
 

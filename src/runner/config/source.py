@@ -104,6 +104,8 @@ class SearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for provider, path in (("conf", f"file://{CONF}"), ("components", "components://all"), ("recipes", "recipes://all")):
             search_path.append(provider, path)
+        for folder in registry.folders()[1:]:
+            search_path.append("user", f"file://{folder}")
 
 
 def register() -> None:

@@ -146,8 +146,9 @@ class LoadedSplit(Split):
         if self._loader is None:
             pinned = torch.device(device).type == "cuda"
             self._loader = DataLoader(
-                _View(self), batch_sampler=_Work(), num_workers=self.workers, pin_memory=pinned, persistent_workers=self.workers > 0
-            )
+                _View(self), batch_sampler=_Work(), num_workers=self.workers, pin_memory=pinned, persistent_workers=self.workers > 0,
+                generator=torch.Generator(),  # else it draws from torch's own stream
+            )  # fmt: skip
         self._loader.batch_sampler.work = work
         for x, i in self._loader:
             i = i.to(device, non_blocking=True)

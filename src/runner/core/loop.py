@@ -43,6 +43,7 @@ class Loop:
         state.clock = Clock(state.clock.epoch, sum(self.lengths))
         self.renew_optimizer()
         self.gradients = Gradients(state, learner, self.on, self.trail, training)
+        measures.start(self)
         self.grads, self.apply = self.gradients, self.update
         for wrap in self.on.step:
             self.grads, self.apply = wrap(state, self.grads, self.apply)

@@ -5,13 +5,12 @@ from collections.abc import Callable
 
 import torch
 
-from runner.core.clock import steps
 from runner.core.errors import UserError
 from runner.core.events import Component
 
 
 class Summary:
-    """The last and the best value of every metric that an evaluator has measured. Papers mean different ones."""
+    """The last and the best value of every metric that was measured. Papers mean different ones."""
 
     def __init__(self):
         self.last: dict[str, float] = {}
@@ -31,32 +30,37 @@ class Measures:
     """What is measured when.
 
     Args:
-        evaluators, probes: components whose object has `splits` (names) and `measure(state, split) -> {metric: value}`.
-        every: `eval`, `log` and `probe` -> duration between two of them.
+        evaluators, probes: components whose object has `splits` (names) and `measure(state, split) -> {metric: value}`; probes have
+            gradients enabled.
         report: called with each row, `{"step": ..., "epoch": ..., "train/loss": ..., "test/acc": ...}`.
     """
 
-    def __init__(self, evaluators: list[Component], probes: list[Component], every: dict[str, str], report: Callable[[dict], None]):
-        self.evaluators, self.probes, self.every, self.report = evaluators, probes, every, report
+    def __init__(self, evaluators: list[Component], probes: list[Component], report: Callable[[dict], None]):
+        self.evaluators, self.probes, self.report = evaluators, probes, report
         self.summary = Summary()
 
-    def check(self, splits) -> None:
-        """Raises UserError where an evaluator wants a split that the data has not."""
+    def start(self, loop) -> None:
+        """Learn the run's times. Raises UserError where a split is asked for that the data has not."""
+        training, clock = loop.training, loop.state.clock
+        self.eval_every, self.probe_every, self.log_every = (
+            max(1, clock.steps(length)) for length in (training.eval_every, training.probe_every, training.log_every)
+        )
+        splits = loop.state.data.splits()
         for component in [*self.evaluators, *self.probes]:
             if missing := [s for s in component.object.splits if s not in splits]:
                 raise UserError(f"{component.name} measures on '{missing[0]}', which this data has not: {', '.join(splits)}")
 
     def due(self, loop) -> None:
         """After a step: measure and report what is due."""
-        step, epoch = loop.state.step, loop.state.clock.epoch
-        due = {kind: step % steps(length, epoch) == 0 for kind, length in self.every.items()}
-        if any(due.values()):
-            self.row(loop, due["eval"], due["probe"])
+        step = loop.state.step
+        evaluate, probe = step % self.eval_every == 0, step % self.probe_every == 0 and bool(self.probes)
+        if evaluate or probe or step % self.log_every == 0:
+            self.row(loop, evaluate, probe)
 
     def finish(self, loop) -> dict[str, float]:
         """Measure at the end, unless just done, and sum up."""
         if self.summary.measured_at != loop.state.step:
-            self.row(loop, True, bool(self.probes))
+            self.row(loop, True, True)
         return self.summary.flat()
 
     def row(self, loop, evaluate: bool, probe: bool) -> None:
@@ -65,8 +69,7 @@ class Measures:
             found["train/loss"] = loss
         if state.optimizer is not None:
             found["lr"] = state.optimizer.param_groups[0]["lr"]
-        if evaluate or (probe and self.probes):
-            chosen = [*(self.evaluators if evaluate else ()), *(self.probes if probe else ())]
+        if chosen := [*(self.evaluators if evaluate else ()), *(self.probes if probe else ())]:
             found.update(self.measure(loop, chosen))
         if evaluate:
             self.summary.measured_at = state.step
@@ -74,10 +77,9 @@ class Measures:
         self.report({"step": state.step, "epoch": round(state.step / state.clock.epoch, 4), **found})
 
     def measure(self, loop, components: list[Component]) -> dict[str, float]:
-        """Run evaluators. Training goes on afterwards as if they had not been there: mode, weights and random streams."""
+        """Run evaluators. Training goes on afterwards as if they had not been there: mode, weights and torch's random streams."""
         state, found = loop.state, {}
-        devices = [state.device] if state.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []):
             for hook in loop.on.eval_enter:
                 hook(state)
             state.enforce_masks()
@@ -85,8 +87,7 @@ class Measures:
             training = state.model.training
             state.model.eval()
             for component in components:
-                gradients = component in self.probes
-                with contextlib.nullcontext() if gradients else torch.no_grad():
+                with contextlib.nullcontext() if component in self.probes else torch.no_grad():
                     for name in component.object.splits:
                         for metric, value in component.object.measure(state, state.data.splits()[name]).items():
                             key = f"{name}/{metric}"

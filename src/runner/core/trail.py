@@ -51,6 +51,6 @@ def blame(step: int, value: float, parts: list) -> dict:
     for component, part, rows in parts:
         bad = ~torch.isfinite(part)
         if bad.any():
-            rows = rows[bad.flatten(1).any(1)] if part.dim() and len(part) == len(rows) else rows
+            rows = rows[bad.reshape(len(rows), -1).any(1)] if part.dim() and len(part) == len(rows) else rows
             return record | {"component": component, "samples": rows.tolist()}
     return record

@@ -105,9 +105,7 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
     hooks = [component(c) for group in ("with", "sparsity") for c in config[group]]
     hooks = [c for c in hooks if c.object is not None]
     evaluators, probes = ([component(c) for c in config[group]] for group in ("eval", "probe"))
-    every = {"eval": training.eval_every, "log": training.log_every, "probe": training.probe_every}
-    measures = Measures(evaluators, probes, every, report)
-    measures.check(data.splits())
+    measures = Measures(evaluators, probes, report)
     seed_torch(seed)
     return Loop(state, learner, [learner, *hooks], build(config.one("schedule")), measures, training)
 

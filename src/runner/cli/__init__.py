@@ -1,0 +1,1 @@
+"""One file a command. No torch at module level."""

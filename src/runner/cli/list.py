@@ -1,0 +1,41 @@
+"""`runner list [GROUP]`: groups, options, recipes."""
+
+from rich.console import Console
+from rich.table import Table
+
+from runner.config import recipes, registry
+from runner.config.places import CONF
+from runner.config.schema import schema
+from runner.core.errors import UserError, nearest
+
+
+def main(argv: list[str]) -> int:
+    console = Console(highlight=False)
+    if not argv:
+        table = Table("group", "options", box=None)
+        for group, many in registry.GROUPS.items():
+            names = [*registry.options(group), *presets(group)]
+            table.add_row(group + (" (several)" if many else ""), ", ".join(names))
+        table.add_row("scale", ", ".join(presets("scale")))
+        table.add_row("recipe", ", ".join(recipes.names()))
+        console.print(table)
+        return 0
+    group = argv[0]
+    table = Table("option", "what it is", box=None)
+    if group in ("recipe", "recipes"):
+        for name in recipes.names():
+            table.add_row(name, str((recipes.read(name).get("paper") or {}).get("title", "")))
+    elif group in registry.GROUPS:
+        for option in registry.options(group):
+            table.add_row(option, schema(group, option).summary)
+        for name in presets(group):
+            table.add_row(name, "preset: " + (CONF / group / f"{name}.yaml").read_text().splitlines()[0].lstrip("# "))
+    else:
+        raise UserError(f"no group '{group}'{nearest(group, [*registry.GROUPS, 'recipe'])}")
+    console.print(table)
+    return 0
+
+
+def presets(group: str) -> list[str]:
+    """Named settings of a group's options, from `conf/`."""
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))

@@ -1,0 +1,60 @@
+"""The command `runner`: find the subcommand, and turn what users did wrong into one line and exit status 2."""
+
+import importlib
+import os
+import sys
+
+from runner.core.errors import Stopped, UserError
+
+HELP = """\
+runner: experiments on label noise, softmax, sparsity, optimisation and robustness, from config to checked result
+
+  runner +recipe=noisy_labels                       a recipe, here the tour of label noise, on real data
+  runner +recipe=noisy_labels loss=gce noise.rate=0.6 'with=[mixup,ema]'
+  runner -m +recipe=noisy_labels loss=ce,gce 'seed=range(5)'     several runs; what is done is not run again
+
+  runner list [GROUP]            groups, the options of one, or all recipes (runner list recipe)
+  runner show GROUP=OPTION       what an option does, its keys with ranges, its source, the recipes that use it
+  runner why KEY [OVERRIDES]     where a value comes from, what it replaced, and who reads it
+  runner new GROUP/NAME          a component, a recipe and their tests, ready to change
+
+Keys: GROUP=OPTION chooses, GROUP.KEY=VALUE sets; with=[a,b] takes several options, with+=c adds one, with-=a drops one.
+Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your own components and recipes), --config-name,
+-m (several runs: a,b or range(5) or glob(*)), --hydra-help. Tab completion: eval "$(runner -sc install=bash)"
+"""
+COMMANDS = ("list", "show", "why", "new")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command and exit."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        sys.exit(dispatch(argv))
+    except UserError as error:
+        print(f"runner: {error}", file=sys.stderr)
+        if os.environ.get("RUNNER_TRACEBACK"):
+            raise
+        sys.exit(2)
+    except Stopped as stopped:
+        print(f"runner: {stopped}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("runner: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def dispatch(argv: list[str]) -> int | None:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if argv[0] == "--version":
+        from runner import __version__
+
+        print(__version__)
+        return 0
+    name = argv[0] if argv[0] in COMMANDS else "run"
+    command = importlib.import_module(f"runner.cli.{name}")
+    return command.main(argv[1:] if name == argv[0] else argv)

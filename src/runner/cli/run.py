@@ -1,0 +1,62 @@
+"""`runner OVERRIDES`: compose, check, run, and print the table; with -m several runs."""
+
+import sys
+
+from runner.cli import arguments
+from runner.config.bind import Config, bind
+
+
+def main(argv: list[str]) -> int:
+    from runner.config import compose
+
+    if any(a.split("=")[0] in arguments.INFORMATION for a in argv):
+        return information(argv)
+    asked = arguments.parse(argv)
+    overrides = compose.rewrite(asked.overrides)
+    parsed = compose.parse(overrides)
+    with compose.composer(asked.config_name) as composed:
+        if asked.multirun:
+            from runner.execution.sweep import expand, run_all
+
+            jobs = [(job, bind(composed(job))) for job in expand(parsed)]
+            return run_all(jobs)
+        if sweeps := [o.input_line for o in parsed if compose.is_sweep(o)]:
+            raise arguments.UserError(f"{sweeps[0]!r} asks for several runs; add -m")
+        config = bind(composed(overrides))
+    return run_one(config)
+
+
+def run_one(config: Config) -> int:
+    from runner.execution.run import Failed, execute
+    from runner.report import display, summary
+
+    shown = display.make(config.settings["display"])
+    try:
+        record, done = execute(config, shown)
+    except Failed as error:
+        print(f"runner: {error}", file=sys.stderr)
+        return 1
+    if config.settings["display"] != "none":
+        summary.print_run(record, done)
+    return 0
+
+
+def information(argv: list[str]) -> int:
+    """Hydra answers: --cfg, --info, --hydra-help, shell completion."""
+    import os
+
+    import hydra
+
+    from runner.config import compose
+    from runner.config.source import register
+
+    flags = [a for a in argv if a.startswith("-")]
+    if "--config-dir" in flags or "-cd" in flags:
+        place = next(k for k, a in enumerate(argv) if a in ("--config-dir", "-cd"))
+        arguments.add_folder(argv[place + 1])
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = ["runner", *compose.rewrite(argv)]
+    with compose.at_scale(argv), compose.explained():
+        hydra.main(version_base="1.3", config_path=None, config_name="config")(lambda config: None)()
+    return 0

@@ -1,0 +1,43 @@
+"""`runner show GROUP=OPTION`: the card of a component or a recipe."""
+
+import re
+
+from rich.console import Console
+from rich.table import Table
+
+from runner.config import recipes
+from runner.config.schema import schema
+from runner.core.errors import UserError
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1 or not re.fullmatch(r"\+?\w+[=/][\w/]+", argv[0]):
+        raise UserError("show takes one GROUP=OPTION, such as: runner show loss=ce")
+    group, option = re.split(r"[=/]", argv[0].lstrip("+"), maxsplit=1)
+    console = Console(highlight=False, soft_wrap=True)
+    if group == "recipe":
+        recipe = recipes.read(option)
+        console.print(f"recipe {option}: {(recipe.get('paper') or {}).get('title', '')}", markup=False)
+        console.print(recipes.names()[option].read_text(), markup=False)
+        return 0
+    known = schema(group, option)
+    console.print(f"[bold]{group}={option}[/]  {known.summary}")
+    card = known.card
+    facts = {
+        "paper": " ".join(filter(None, [card.paper, card.arxiv and f"arXiv:{card.arxiv}"])), "checked against": card.source,
+        "for": ", ".join([*card.tasks, *(["images"] if card.images else [])]), "owns": ", ".join(card.owns),
+        "rungs": ", ".join(f"{event} {rung}" for event, rung in card.rung.items()),
+        "off-switch": " ".join(f"{k}={v}" for k, v in (card.off or {}).items()), "source": known.file,
+    }  # fmt: skip
+    for name, value in facts.items():
+        if value:
+            console.print(f"  {name}: {value}", markup=False)
+    if known.parameters:
+        prefix = f"{group}.{option}" if known.group in ("with", "eval", "probe") else group
+        table = Table("key", "default", "type", "meaning", box=None)
+        for p in known.parameters.values():
+            table.add_row(f"{prefix}.{p.name}", "required" if p.required else str(p.default), p.type, p.help)
+        Console(highlight=False).print(table)
+    if used := recipes.using(group, option):
+        console.print(f"  recipes: {', '.join(used)}", markup=False)
+    return 0

@@ -1,0 +1,49 @@
+"""The table at the end of a run, and of several."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def split(summary: dict) -> dict[str, dict[str, float]]:
+    """`{"test/acc_last": 97.5, "test/acc_best": 98.6}` -> `{"test/acc": {"last": 97.5, "best": 98.6}}`."""
+    found: dict[str, dict[str, float]] = {}
+    for key, value in summary.items():
+        name, _, kind = key.rpartition("_")
+        found.setdefault(name, {})[kind] = value
+    return found
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.4g}"
+
+
+def print_run(record, done: dict, console: Console | None = None) -> None:
+    """One run: what it was, the last and best value of each metric."""
+    console = console or Console(highlight=False)
+    picked = [c for c in record.config.choices if c.group in ("data", "model", "loss", "noise", "learner", "optimizer", "sparsity", "with") and c.option != "none"]
+    what = "  ".join(f"{c.group}={c.option}" + "".join(f" {k}={v}" for k, v in c.changed().items()) for c in picked)
+    table = Table(title=f"run {record.id}")
+    for heading, side in (("metric", "left"), ("last", "right"), ("best", "right")):
+        table.add_column(heading, justify=side)
+    for name, values in split(done["summary"]).items():
+        table.add_row(name, number(values.get("last")), number(values.get("best")))
+    console.print(table)
+    console.print(f"{what}\n{done['steps']} steps, {done['seconds']:.1f} s, record in {record.folder}", markup=False, soft_wrap=True)
+
+
+def print_jobs(jobs: list, console: Console | None = None) -> None:
+    """Several runs: what differs between them, and the last value of each metric.
+
+    Args:
+        jobs: (overrides, status, summary or None) of each.
+    """
+    console = console or Console(highlight=False)
+    names = list(dict.fromkeys(n for _, _, summary in jobs for n in split(summary or {})))
+    table = Table(title=f"{len(jobs)} runs", caption="values at the end of training")
+    for heading, side in (("job", "left"), ("", "left"), *((n, "right") for n in names)):
+        table.add_column(heading, justify=side)
+    for overrides, status, summary in jobs:
+        values = split(summary or {})
+        table.add_row(escape(" ".join(overrides)), status, *(number(values.get(n, {}).get("last")) for n in names))
+    console.print(table)

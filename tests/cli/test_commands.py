@@ -1,0 +1,147 @@
+"""The command as users meet it: a process, its output, its exit status, and what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["loss=gcee"], "no option 'gcee' in group 'loss'; did you mean 'gce'?"),
+        (["loss=gce", "loss.betta=1"], "unknown key 'loss.betta'"),
+        (["+typo=1"], "unknown key 'typo'"),
+        (["noise=symmetric", "noise.rate=1.4"], "noise.rate=1.4 is out of range: it must be in [0, 1]"),
+        (["optimizer.lr=abc"], "optimizer.lr='abc' is not valid; it takes float"),
+        (["+recipe=nope"], "no recipe 'nope'"),
+        (["data=cifar10", "data.root=nowhere"], "looked"),
+        (["sparsity=rigl", "+sparsity/also@sparsity.set=set"], "both own 'mask'"),
+        (["data=diabetes", "eval=[accuracy]"], "is for classification"),
+        (["seed=1,2"], "add -m"),
+        (["--config-dir", "nowhere"], "there is no such folder"),
+        (["-m", "seed=1,2", "loss=ce,gcee"], "no option 'gcee'"),
+        (["show", "loss=gcee"], "did you mean 'gce'?"),
+        (["list", "losss"], "did you mean 'loss'?"),
+        (["why", "loss.qq", "loss=gce"], "no key 'loss.qq'"),
+        (["new", "loss/gce", "--dir", "x"], "is there already"),
+        (["new", "loss/Bad-Name", "--dir", "x"], "is no name for a component"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_input_is_one_line_exit_2_and_nothing_written(runner, tmp_path, arguments, said):
+    done = runner(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_refused(runner, tmp_path):
+    done = runner("device=cuda:63")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert "CUDA devices here" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_said(runner, tmp_path):
+    arguments = ["+recipe=noisy_labels", "trainer.duration=4000ep", "trainer.checkpoint_every=0.05", "trainer.eval_every=4000ep", "trainer.log_every=4000ep"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "runner", *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    while process.poll() is None and len(list(tmp_path.glob("runs/*/checkpoints/*.pt"))) < 2:
+        pass
+    process.kill()
+    process.communicate()
+    files = list(tmp_path.glob("runs/*/checkpoints/*.pt"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:1000])
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    done = runner(*arguments)
+    assert done.returncode == 2
+    assert "damaged" in done.stderr
+    assert "fresh=true" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_the_run_of_the_readme(runner, tmp_path):
+    done = runner("+recipe=noisy_labels", "scale=smoke")
+    assert done.returncode == 0, done.stderr
+    assert "test/acc" in done.stdout
+    assert "train/memorised" in done.stdout
+    (record,) = (tmp_path / "runs").iterdir()
+    assert {p.name for p in record.iterdir()} == {"config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "log.txt", "checkpoints", "done.json"}
+    rows = [json.loads(line) for line in (record / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in rows] == [1.0, 2.0]
+    again = runner("+recipe=noisy_labels", "scale=smoke")
+    assert again.returncode == 0
+    assert "is done already" in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_a_sweep_runs_what_is_missing(runner, tmp_path):
+    done = runner("-m", "+recipe=noisy_labels", "scale=smoke", "seed=range(2)", "with=[elr],[]")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    assert done.stdout.count("done") == 4
+    again = runner("-m", "+recipe=noisy_labels", "scale=smoke", "seed=range(3)", "with=[elr]")
+    assert again.stderr.count("is done already") == 2
+    assert len(list((tmp_path / "runs").iterdir())) == 5
+
+
+def test_a_failing_job_costs_itself_alone(runner):
+    done = runner("-m", "+recipe=noisy_labels", "scale=smoke", "optimizer.lr=0.05,1e30")
+    assert done.returncode == 1
+    assert "loss is nan" in done.stderr or "loss is inf" in done.stderr
+    assert done.stdout.count("done") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "loss"], ["show", "loss=gce"], ["--cfg", "job"], ["-sc", "query=bash"]], ids=" ".join)
+def test_looking_imports_no_torch(runner, arguments):
+    code = "import sys; sys.argv = ['runner', *sys.argv[1:]]\ntry:\n    from runner.cli.main import main; main()\nfinally:\n    assert 'torch' not in sys.modules, 'torch was imported'"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")), "COMP_LINE": "runner loss=g", "COMP_POINT": "13"}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_completion(runner):
+    assert "loss=gce" in runner("-sc", "query=bash", env={"COMP_LINE": "runner loss=gc", "COMP_POINT": "14"}).stdout
+    assert "+recipe=noisy_labels" in runner("-sc", "query=bash", env={"COMP_LINE": "runner +recipe=noisy_l", "COMP_POINT": "22"}).stdout
+    assert "noise.rate=" in runner("-sc", "query=bash", env={"COMP_LINE": "runner noise=symmetric noise.r", "COMP_POINT": "30"}).stdout
+
+
+def test_hydra_flags(runner):
+    job = runner("--cfg", "job", "+recipe=noisy_labels", "scale=smoke")
+    assert "rate: 0.4" in job.stdout
+    assert "duration: 2ep" in job.stdout
+    assert "recipe/noisy_labels" in runner("--info", "defaults", "+recipe=noisy_labels").stdout
+
+
+def test_why(runner):
+    done = runner("why", "with.elr.lam", "+recipe=noisy_labels", "with.elr.lam=4")
+    assert "with.elr.lam = 4.0" in done.stdout
+    assert "3.0 is the default" in done.stdout
+    assert "command line" in done.stdout
+    assert "with/elr.build(lam)" in done.stdout
+    chosen = runner("why", "noise", "+recipe=noisy_labels")
+    assert "conf/config.yaml" in chosen.stdout
+    assert "recipes/noisy_labels.yaml" in chosen.stdout
+
+
+@pytest.mark.parametrize("group", ["loss", "with", "learner", "noise", "optimizer", "schedule", "softmax", "sparsity", "model", "data", "eval", "probe"])
+def test_new_components_run_and_pass_their_tests(runner, tmp_path, group):
+    made = runner("new", f"{group}/fresh_thing", "--dir", "mylab")
+    assert made.returncode == 0, made.stderr
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 3
+    run = runner("--config-dir", "mylab", "+recipe=fresh_thing", "scale=smoke")
+    assert run.returncode == 0, run.stderr
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+    test = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mylab"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert test.returncode == 0, test.stdout
+    assert "1 xfailed" in test.stdout

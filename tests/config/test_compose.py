@@ -1,0 +1,87 @@
+"""Hydra's grammar over components and recipes."""
+
+import pytest
+
+from runner.config import compose, recipes, registry
+from runner.config.bind import bind
+from runner.core.errors import UserError
+
+SCALES = ("smoke", "mini", "paper")
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with compose.composer() as call:
+        yield lambda *overrides: bind(call(compose.rewrite(list(overrides))))
+
+
+def test_the_root_is_the_defaults_of_the_signatures(composed):
+    for choice in composed().choices:
+        known = choice.schema
+        assert dict(choice.args) == known.bind(known.defaults())
+
+
+def test_options_and_values(composed):
+    config = composed("noise=symmetric", "noise.rate=0.2", "with=[elr]", "with.elr.lam=7", "seed=4")
+    assert config.one("noise").args["rate"] == 0.2
+    assert config["with"][0].args["lam"] == 7.0
+    assert config.settings["seed"] == 4
+
+
+def test_shorthands(composed):
+    assert [c.option for c in composed("with+=elr")["with"]] == ["elr"]
+    assert composed("recipe=noisy_labels", "with-=elr")["with"] == ()
+    config = composed("noise=[symmetric,none]", "noise.rate=0.1")
+    assert [c.key for c in config["noise"]] == ["noise", "noise.none"]
+    assert [c.key for c in composed("noise=symmetric", "noise+=none")["noise"]] == ["noise", "noise.none"]
+
+
+def test_interpolation_between_groups(composed):
+    config = composed("noise=symmetric", "noise.rate=0.3", "model.dropout=${noise.rate}")
+    assert config.one("model").args["dropout"] == 0.3
+
+
+@pytest.mark.parametrize("name", sorted(recipes.names()))
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_recipe_composes_at_every_scale(composed, name, scale):
+    config = composed(f"+recipe={name}", f"scale={scale}")
+    assert config.settings["scale"] == scale
+
+
+def test_scale_lies_over_the_recipe(composed):
+    assert composed("+recipe=noisy_labels", "scale=smoke").one("trainer").args["duration"] == "2ep"
+    assert composed("+recipe=noisy_labels", "scale=smoke", "trainer.duration=3it").one("trainer").args["duration"] == "3it"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["loss=gcee"], "no option 'gcee' in group 'loss'"), (["model.widht=1"], "unknown key 'model.widht'; did you mean 'width'?"),
+        (["+model.widht=1"], "unknown key 'model.widht'; did you mean 'width'?"), (["++model.widht=1"], "did you mean 'width'?"),
+        (["+typo=1"], "unknown key 'typo'"), (["+recipe=noisy_label"], "did you mean 'noisy_labels'?"), (["noise.rate=0.1"], "'none' has no keys"),
+        (["with.elr.lam=1"], "'with.elr' is not chosen; add it with 'with+=elr'"), (["loss=null"], "must be a string"), (["data="], "chooses nothing"),
+        (["a=[1"], "cannot read 'a=[1'"), (["los=ce"], "did you mean 'loss'?"), (["with=[elr,nope]"], "no option 'nope' in group 'with'"),
+        (["model.width=${nope.x}"], "nope"), (["~loss"], "group"), (["scale=huge"], "no option 'huge' in group 'scale'"),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_line_with_the_nearest_name(composed, overrides, said):
+    with pytest.raises(UserError) as caught:
+        composed(*overrides).one("loss")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "recipe" / "mine").mkdir(parents=True)
+    (tmp_path / "loss" / "own_loss.py").write_text(
+        '"""Own."""\nfrom runner import card\nCARD = card()\n\n\ndef build(a: float = 1.0):\n    """It.\n\n    Args:\n        a: > 0; x.\n    """\n    return lambda z, t: a\n'
+    )
+    (tmp_path / "recipe" / "mine" / "first.yaml").write_text("defaults: [override /loss: own_loss]\nloss: {a: 2}\nscales: {smoke: {loss: {a: 3}}}\n")
+    registry.add_folder(tmp_path)
+    recipes.names.cache_clear()
+    with compose.composer() as call:
+        assert bind(call(["+recipe=mine/first"])).one("loss").args["a"] == 2.0
+        assert bind(call(["+recipe=mine/first", "scale=smoke"])).one("loss").args["a"] == 3.0
+        assert bind(call(["loss=own_loss"])).one("loss").load().build(2)(0, 0) == 2
+    recipes.names.cache_clear()

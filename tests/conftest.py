@@ -1,0 +1,34 @@
+"""One thread a process, the tree's own package in subprocesses, and a store that is thrown away."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """Call the command in an empty folder: `runner("loss=gcee") -> CompletedProcess`."""
+
+    def call(*arguments, env=None, timeout=120):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "160", **(env or {})}
+        environment.pop("RUNNER_STORE", None)
+        return subprocess.run(
+            [sys.executable, "-m", "runner", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+
+    return call

@@ -1,0 +1,194 @@
+"""Identity, records, interruption."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from runner.config import compose
+from runner.config.bind import bind
+from runner.core.errors import UserError
+from runner.execution.identity import canonical, run_id
+from runner.execution.record import Record
+from runner.execution.run import Failed, execute
+from runner.report.display import Silent
+
+
+def config(store, *overrides):
+    with compose.composer() as composed:
+        return bind(composed(compose.rewrite(["+recipe=noisy_labels", "scale=smoke", "display=none", f"store={store}", *overrides])))
+
+
+@pytest.fixture
+def display():
+    return Silent()
+
+
+def test_identity_leaves_out_what_does_not_change_the_result(tmp_path):
+    base = config(tmp_path)
+    for same in ("threads=2", "device=cpu", "logger=tensorboard", "trainer.checkpoint_every=1", "with.elr.lam=3", "store=elsewhere"):
+        assert run_id(config(tmp_path, same)) == run_id(base), same
+    others = ["seed=1", "with.elr.lam=4", "noise.rate=0.2", "loss=gce", "trainer.duration=3ep", "with=[]", "eval=[accuracy]", "trainer.batch_size=32"]
+    assert len({run_id(config(tmp_path, o)) for o in others} | {run_id(base)}) == len(others) + 1
+
+
+def test_ids_of_old_configs_stay():
+    """New options with a default that is off must not lose anybody's results."""
+    trees = {
+        "plain": {"data": "digits", "model": "mlp", "loss": "ce", "learner": "supervised", "optimizer": "sgd", "trainer": "standard"},
+        "noise": {"data": "digits", "model": "mlp", "loss": "ce", "noise": {"name": "symmetric", "rate": 0.2}, "trainer": "standard"},
+        "elr": {"data": "digits", "loss": "ce", "with": {"elr": {"name": "elr", "lam": 7}}, "seed": 5},
+        "wide": {"data": "digits", "model": {"name": "mlp", "width": 512}, "loss": {"name": "gce", "q": 0.5}},
+    }
+    assert {name: run_id(bind(tree)) for name, tree in trees.items()} == {
+        "plain": "2629a50ae096", "noise": "84bdaa081c3a", "elr": "ca47f558f545", "wide": "34dd95b06937",
+    }  # fmt: skip
+
+
+def test_options_called_none_leave_no_trace():
+    with_none = bind({"data": "digits", "noise": "none", "sparsity": "none"})
+    assert canonical(with_none) == canonical(bind({"data": "digits"})) == {"data": ["digits", {}]}
+
+
+def child(made, delay):
+    """Run in a forked process that is killed after `delay` seconds, or ends before."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            execute(made, Silent())
+        finally:
+            os._exit(0)
+    deadline = time.time() + delay
+    while time.time() < deadline:
+        if os.waitpid(pid, os.WNOHANG) != (0, 0):
+            return False
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return True
+
+
+def test_killed_at_random_moments_it_ends_like_the_straight_run(tmp_path, display):
+    overrides = ("trainer.duration=30ep", "trainer.checkpoint_every=0.02", "model.dropout=0.2", "noise.rate=0.5")
+    straight = config(tmp_path / "straight", *overrides)
+    record, done = execute(straight, display)
+    broken = config(tmp_path / "broken", *overrides)
+    draw = random.Random(0)
+    kills = sum(child(broken, draw.uniform(0.05, 0.5)) for _ in range(8))
+    assert kills >= 4, "the run was too short to be killed"
+    again, summary = execute(broken, display)
+    assert again.file("metrics.jsonl").read_bytes() == record.file("metrics.jsonl").read_bytes()
+    assert summary["summary"] == done["summary"]
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, display):
+    overrides = ("trainer.duration=20ep",)
+    record, _ = execute(config(tmp_path / "a", *overrides), display)
+    made = config(tmp_path / "b", *overrides)
+
+    class Interrupt(Silent):
+        def step(self, loop):
+            if loop.state.step == 100:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    from runner.core.errors import Stopped
+
+    with pytest.raises(Stopped, match="stopped at step 100"):
+        execute(made, Interrupt())
+    assert Record(made).done is None
+    said = []
+    display.say = said.append
+    again, _ = execute(made, display)
+    assert any("goes on at step 100" in line for line in said)
+    assert again.file("metrics.jsonl").read_bytes() == record.file("metrics.jsonl").read_bytes()
+
+
+def test_a_nan_is_on_record(tmp_path, display):
+    made = config(tmp_path, "optimizer.lr=1e30")
+    with pytest.raises(Failed, match="at step"):
+        execute(made, display)
+    failed = json.loads(Record(made).file("failed.json").read_text())
+    assert failed["component"]
+    assert failed["step"] >= 0
+    assert all(0 <= i < 1438 for i in failed["samples"])
+    assert failed["samples"]
+
+
+def test_a_stale_record_is_kept_aside(tmp_path, display):
+    made = config(tmp_path)
+    record, _ = execute(made, display)
+    environment = json.loads(record.file("environment.json").read_text())
+    record.file("environment.json").write_text(json.dumps({**environment, "code": "0"}))
+    assert Record(made).stale
+    said = []
+    display.say = said.append
+    execute(made, display)
+    assert (tmp_path / f"{record.id}.stale-1" / "done.json").exists()
+    assert record.done
+    assert any("other code" in line for line in said)
+
+
+def test_fresh_runs_again(tmp_path, display):
+    record, first = execute(config(tmp_path), display)
+    _, again = execute(config(tmp_path, "fresh=true"), display)
+    assert again["finished"] > first["finished"]
+    assert (tmp_path / f"{record.id}.old-1").exists()
+
+
+def test_two_processes_do_not_write_one_record(tmp_path, display):
+    made = config(tmp_path)
+    record = Record(made)
+    record.open(0, "x")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            execute(made, Silent())
+        except UserError as error:
+            os._exit(7 if "being run by process" in str(error) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    record.close()
+
+
+def test_a_sink_that_fails_is_dropped_and_the_run_goes_on(tmp_path, display, monkeypatch):
+    from runner.execution import sinks
+
+    class Broken:
+        def start(self, record):
+            pass
+
+        def log(self, row):
+            raise OSError("disk")
+
+    said = []
+    made = sinks.Sinks([Broken(), None], None, said.append)
+    made.log({})
+    made.log({})
+    made.close()
+    assert said == ["Broken is dropped, the run goes on: OSError: disk"]
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_wandb_without_account_or_network(tmp_path, display, mode, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    start = time.time()
+    record, _ = execute(config(tmp_path, "logger=wandb", f"logger.mode={mode}", f"seed={len(mode)}"), display)
+    assert time.time() - start < 60
+    assert record.done
+    assert list(record.folder.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_tensorboard(tmp_path, display):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    record, done = execute(config(tmp_path, "logger=tensorboard"), display)
+    events = EventAccumulator(str(record.file("tensorboard")))
+    events.Reload()
+    values = [e.value for e in events.Scalars("test/acc")]
+    assert values == pytest.approx([r["test/acc"] for r in record.rows()])
+    assert events.Scalars("summary/test/acc_last")[0].value == pytest.approx(done["summary"]["test/acc_last"])
