@@ -9,6 +9,7 @@ start         from the shell's prompt to the first step, over `import torch`
 
 import argparse
 import csv
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -34,6 +35,7 @@ from runner.execution.record import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 NEVER = "1000000it"
+LIGHTNING = next((name for name in ("lightning", "pytorch_lightning") if importlib.util.find_spec(name)), None)
 CASES = {  # goal: the largest ratio to the loop by hand; shape and number of the inputs
     "mlp": {"goal": 1.15, "steps": 690, "batch": 64, "shape": (64,), "samples": 1438, "model": ("mlp", {})},
     "resnet": {"goal": 1.05, "steps": 6, "batch": 32, "shape": (3, 32, 32), "samples": 512, "model": ("resnet", {"depth": 18})},
@@ -84,8 +86,7 @@ def by_hand(case, device):
 
 
 def lightning(case, device):
-    import lightning as L
-
+    L = importlib.import_module(LIGHTNING)
     loop = prepared(case, device)
     x, y = loop.state.data.train.x, loop.state.data.train.y
 
@@ -122,7 +123,7 @@ def clock(device: str) -> float:
 def compare(name: str, repeats: int, device: str) -> list[dict]:
     """Median step time of each loop, measured in turn, and the median of the ratios pair by pair."""
     case = CASES[name] | ({"steps": 200, "batch": 128} if device == "cuda" else {})
-    peers = {"by hand": by_hand} | ({"lightning": lightning} if has_lightning() else {})
+    peers = {"by hand": by_hand} | ({"lightning": lightning} if LIGHTNING else {})
     times: dict[str, list[float]] = {"runner": [], **{p: [] for p in peers}}
     for k in range(repeats + 1):
         for peer, run in {"runner": ours, **peers}.items():
@@ -153,14 +154,6 @@ def start(repeats: int) -> list[dict]:
     ratios = sorted(a / b for a, b in pairs)
     return [{"what": "start to first step", "peer": "import torch", "ratio": statistics.median(ratios), "low": ratios[0], "high": ratios[-1],
              "ours_us": 1e6 * statistics.median(a for a, _ in pairs), "peer_us": 1e6 * statistics.median(b for _, b in pairs), "goal": ""}]  # fmt: skip
-
-
-def has_lightning() -> bool:
-    try:
-        import lightning  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def main():

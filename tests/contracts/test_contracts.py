@@ -6,7 +6,7 @@ from runner import contracts
 
 
 @pytest.mark.parametrize("contract", contracts.CONTRACTS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize(("group", "option"), contracts.components(), ids="/".join)
+@pytest.mark.parametrize(("group", "option"), contracts.components(), ids=map("/".join, contracts.components()))
 def test_contract(group, option, contract):
     try:
         contract(group, option)

@@ -1,5 +1,7 @@
 """A small loop on synthetic data, made by hand: the core without any component of the project."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -13,6 +15,7 @@ from runner.core.rng import seed_torch
 from runner.core.state import State
 from runner.core.training import Training
 
+DEVICE = torch.device(os.environ.get("RUNNER_TEST_DEVICE", "cpu"))
 SETTINGS = {
     "duration": "2ep", "batch_size": 8, "eval_batch": 16, "accumulate": 1, "clip": None, "precision": "fp32", "drop_last": False, "compile": False,
     "channels_last": False, "deterministic": False, "eval_every": "1ep", "log_every": "1ep", "probe_every": "1ep", "checkpoint_every": 30.0,
@@ -48,11 +51,11 @@ def loop(*parts, learner=None, report=lambda row: None, lr=0.1, schedule=None, s
     x[torch.arange(n), y] += 2
     data = Data(Info("classification", (5,), 3), Split(x, y), Split(x.clone(), y.clone()))
     torch.manual_seed(1)
-    model = model or nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))
+    model = (model or nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))).to(DEVICE)
     epoch = -(-n // training.batch_size)
     clock = Clock(epoch, Clock(epoch, 0).steps(training.duration))
     state = State(
-        model, nn.CrossEntropyLoss(reduction="none"), data, torch.device("cpu"), clock, lambda p: torch.optim.SGD(p, lr, 0.9), seed
+        model, nn.CrossEntropyLoss(reduction="none"), data.to(DEVICE), DEVICE, clock, lambda p: torch.optim.SGD(p, lr, 0.9), seed
     )
     learner = learner or part(Plain(), "learner/plain")
     measures = Measures([part(e, f"eval/{type(e).__name__}") for e in (evaluators or [Error()])], [], report)

@@ -1,6 +1,7 @@
 """Recipes: a paper, or a tour of a family, as data. One YAML file holds every scale."""
 
 import functools
+import re
 from pathlib import Path
 
 import yaml
@@ -19,7 +20,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.inf|\.nan)\Z"),
+    re.compile(r"[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d[\d_]*(?:[eE][-+]?\d+)?|\.inf|\.nan)\Z"),
     list("-+0123456789."),
 )
 
@@ -92,10 +93,11 @@ def using(group: str, option: str) -> list[str]:
 
 
 def _in_tables(recipe: dict, group: str, option: str) -> bool:
+    """Whether a table names the option: rows and columns are `{key: [values]}` or `{name: {key: value}}`."""
     for table in (recipe.get("tables") or {}).values():
         for axis in ("rows", "cols"):
             for key, values in (table.get(axis) or {}).items():
-                flat = [x for v in (values if isinstance(values, list) else [values]) for x in (v if isinstance(v, list) else [v])]
-                if key == group and option in flat:
+                pairs = values.items() if isinstance(values, dict) else [(key, v) for v in (values if isinstance(values, list) else [values])]
+                if any(k.partition("/")[0].lstrip("+") == group and option in (v if isinstance(v, list) else [v]) for k, v in pairs):
                     return True
     return False

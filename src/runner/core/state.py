@@ -43,8 +43,7 @@ class State:
         self.per_sample: dict[str, Tensor] = {}
         self.metrics: dict[str, float] = {}
         self.predict: Callable[[Tensor], Tensor] = lambda x: self.model(x)
-        self.eval_batch = 1024
-        self.rng = Streams(seed)
+        self.rng, self.eval_batch = Streams(seed), 1024
         self._optimizer = optimizer
         self._outputs: dict[int, list[Batch]] = {}
 
@@ -76,7 +75,6 @@ class State:
             named = dict(self.model.named_parameters())
             torch._foreach_mul_([named[name] for name in self.masks], list(self.masks.values()))
 
-    @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
         """A copy of the model's parameters and buffers."""
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -95,8 +93,7 @@ class State:
         if id(split) in self._outputs:
             yield from self._outputs[id(split)]
             return
-        kept: list[Batch] | None = []
-        size = 0
+        kept, size = [], 0
         with torch.no_grad():
             for batch in split.batches(torch.arange(len(split)), self.eval_batch, self.device):
                 batch.z = self.predict(batch.x)
@@ -104,7 +101,7 @@ class State:
                 if kept is not None:
                     kept = [*kept, batch] if size <= CACHE else None
                 yield batch
-        if kept is not None:
+        if kept:
             self._outputs[id(split)] = kept
 
     def forget_predictions(self) -> None:

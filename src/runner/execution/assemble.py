@@ -73,7 +73,8 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
     training = build(config.one("trainer"))
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(training.deterministic)
+    if training.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports the compiler: a second
+        torch.use_deterministic_algorithms(training.deterministic)
     torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
 
     data = build(config.one("data"))

@@ -1,0 +1,367 @@
+"""Times every fused kernel beside its peers in one run: bytes that must move over the measured copy bandwidth, and time over each peer's.
+
+    python scripts/bench_kernels.py                      # on a GPU: the Triton kernels, over the whole grid
+    python scripts/bench_kernels.py --ops softmax nm_prune --dtypes bfloat16
+    python scripts/bench_kernels.py --dry                # on a CPU: the kernels interpreted at tiny shapes, with the bytes they must move
+    python scripts/bench_kernels.py                      # without a GPU: the references against what one would write in torch
+
+Bytes are the fewest that any implementation moves: every input read once, every output written once, so that the fraction of the copy
+bandwidth also charges a kernel for its second reads. Inputs rotate through sets that together exceed the last-level cache. Rows are
+appended to results/kernels.csv (`--out`); --dry writes nothing unless `--out` is given.
+"""
+
+import argparse
+import csv
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+if "--dry" in sys.argv:
+    os.environ["TRITON_INTERPRET"] = "1"
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from runner import kernels as K  # noqa: E402
+
+COLUMNS = "op pass shape dtype provider ms_p20 ms_p50 ms_p80 bytes GB/s fraction_of_copy ratio_to_peer device torch triton commit date".split()
+ROWS = {
+    "cuda": [(32768, 256), (32768, 1024), (16384, 4096), (4096, 32768), (2048, 65536), (1024, 131072), (512, 262144)],
+    "cpu": [(128, 10), (4096, 256), (256, 4096)],
+    "dry": [(8, 16), (2, 100)],
+}
+WEIGHTS = {"cuda": [2**20, 2**24, 2**27, 2**30], "cpu": [2**14, 2**20], "dry": [256]}
+
+
+@dataclass
+class Case:
+    """One operation at one shape. `make` gives one set of inputs, the differentiable one first; providers take such a set."""
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], tuple]
+    ours: Callable
+    peers: dict[str, Callable]
+    forward: int
+    backward: int = 0
+    compiled: bool = field(default=True)
+
+
+def liger() -> dict[str, Callable]:
+    try:
+        from liger_kernel.ops.cross_entropy import LigerCrossEntropyFunction
+        from liger_kernel.ops.softmax import LigerSoftmaxFunction
+    except ImportError:
+        return {}
+    loss = lambda x, t: LigerCrossEntropyFunction.apply(x, t, None, -100, 0.0, 0.0, "none")[0]  # noqa: E731
+    return {"softmax": LigerSoftmaxFunction.apply, "cross_entropy": loss}
+
+
+def quack() -> dict[str, Callable]:
+    try:
+        from quack.cross_entropy import cross_entropy
+        from quack.softmax import softmax
+    except ImportError:
+        return {}
+    return {"softmax": softmax, "cross_entropy": lambda x, t: cross_entropy(x, t, reduction="none")}
+
+
+def entmax_package() -> dict[str, Callable]:
+    try:
+        import entmax
+    except ImportError:
+        return {}
+    return {
+        "sparsemax": lambda x: entmax.sparsemax(x, -1),
+        "entmax15": lambda x: entmax.entmax15(x, -1),
+        "entmax": lambda x: entmax.entmax_bisect(x, 1.25, -1),
+    }
+
+
+LIBRARIES = {"liger": liger(), "quack": quack(), "entmax": entmax_package()}
+
+
+def eager_entmax(x: Tensor) -> Tensor:
+    """What one would write: bisection on the threshold."""
+    z = (x.float() - x.float().amax(-1, keepdim=True)) * 0.25
+    low, high = torch.full_like(z[..., :1], -1), torch.full_like(z[..., :1], -(x.shape[-1] ** -0.25))
+    for _ in range(30):
+        tau = (low + high) / 2
+        short = (z - tau).clamp_min(0).pow(4).sum(-1, keepdim=True) < 1
+        low, high = torch.where(short, low, tau), torch.where(short, tau, high)
+    y = (z - tau).clamp_min(0).pow(4)
+    return (y / y.sum(-1, keepdim=True)).to(x.dtype)
+
+
+def eager_sparsemax(x: Tensor) -> Tensor:
+    ordered = x.float().sort(-1, descending=True).values
+    total = ordered.cumsum(-1) - 1
+    rank = torch.arange(1, x.shape[-1] + 1, device=x.device)
+    size = (rank * ordered > total).sum(-1, keepdim=True)
+    return (x - total.gather(-1, size - 1) / size).clamp_min(0).to(x.dtype)
+
+
+def eager_entmax15(x: Tensor) -> Tensor:
+    z = (x.float() - x.float().amax(-1, keepdim=True)) / 2
+    ordered = z.sort(-1, descending=True).values
+    rank = torch.arange(1, x.shape[-1] + 1, device=x.device)
+    mean = ordered.cumsum(-1) / rank
+    spread = rank * (ordered.square().cumsum(-1) / rank - mean.square())
+    tau = mean - ((1 - spread) / rank).clamp_min(0).sqrt()
+    size = (tau <= ordered).sum(-1, keepdim=True)
+    return (z - tau.gather(-1, size - 1)).clamp_min(0).square().to(x.dtype)
+
+
+def eager_softpick(x: Tensor) -> Tensor:
+    top = x.float().amax(-1, keepdim=True)
+    e = (x.float() - top).exp() - (-top).exp()
+    return (e.relu() / (e.abs().sum(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+
+def eager_nm(w: Tensor) -> tuple[Tensor, Tensor]:
+    groups = w.view(-1, 4)
+    mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, groups.abs().topk(2, 1).indices, True).view_as(w)
+    return w * mask, mask
+
+
+def eager_topk_mask(w: Tensor) -> Tensor:
+    best = w.abs().view(-1).topk(w.numel() // 10, sorted=False).indices
+    return torch.zeros(w.numel(), dtype=torch.bool, device=w.device).index_fill_(0, best, True).view_as(w)
+
+
+def eager_sgd(w: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor) -> None:
+    buffer.mul_(0.9).add_(grad).mul_(mask)
+    w.sub_(buffer, alpha=0.1).mul_(mask)
+
+
+def eager_adamw(w: Tensor, grad: Tensor, m: Tensor, v: Tensor, mask: Tensor) -> None:
+    w.mul_(1 - 1e-5)
+    m.lerp_(grad, 0.1).mul_(mask)
+    v.mul_(0.999).addcmul_(grad, grad, value=0.001).mul_(mask)
+    w.addcdiv_(m / 0.5, (v / 0.5).sqrt_().add_(1e-8), value=-1e-3).mul_(mask)
+
+
+def fused_unmasked_adamw(w: Tensor, grad: Tensor, m: Tensor, v: Tensor, mask: Tensor) -> None:
+    options = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-2, "eps": 1e-8, "amsgrad": False, "maximize": False}
+    torch._fused_adamw_([w], [grad], [m], [v], [], [torch.ones((), device=w.device)], **options)
+
+
+def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterator[Case]:
+    rows, cols = shape
+    n = rows * cols * dtype.itemsize
+    k = min(8, cols)
+    x = lambda: torch.randn(shape, device=device, dtype=dtype).requires_grad_()  # noqa: E731
+    hard = lambda: (x(), torch.randint(cols, (rows,), device=device))  # noqa: E731
+    soft = lambda: (x(), torch.rand(shape, device=device, dtype=dtype))  # noqa: E731
+    seeded = lambda: (x(), torch.tensor(1, device=device))  # noqa: E731
+    simple = {
+        "softmax": (K.softmax, lambda x: x.softmax(-1)),
+        "log_softmax": (K.log_softmax, lambda x: x.log_softmax(-1)),
+        "sparsemax": (K.sparsemax, eager_sparsemax),
+        "entmax15": (K.entmax15, eager_entmax15),
+        "entmax": (lambda x: K.entmax(x, 1.25), eager_entmax),
+        "softpick": (K.softpick, eager_softpick),
+    }
+    for op, (ours, eager) in simple.items():
+        yield Case(op, shape, dtype, lambda: (x(),), ours, {"eager": eager}, 2 * n, 3 * n)
+    yield Case(
+        "gumbel_softmax", shape, dtype, seeded, lambda x, s: K.gumbel_softmax(x, seed=s), {"eager": lambda x, s: F.gumbel_softmax(x)}, 2 * n, 3 * n
+    )
+    router = {"eager": lambda x: x.softmax(-1).topk(k)}
+    yield Case("topk_softmax", shape, dtype, lambda: (x(),), lambda x: K.topk_softmax(x, k), router, n + rows * k * (8 + dtype.itemsize), 2 * n)
+    eager = {"eager": lambda x, t: F.cross_entropy(x, t, reduction="none")}
+    yield Case("cross_entropy", shape, dtype, hard, K.cross_entropy, eager, n + 12 * rows, 2 * n)
+    yield Case("cross_entropy_soft", shape, dtype, soft, K.cross_entropy, eager, 2 * n + 4 * rows, 3 * n)
+
+
+def weight_cases(n: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
+    shape, size = (n // 64, 64), n * dtype.itemsize
+    w = lambda: torch.randn(shape, device=device, dtype=dtype)  # noqa: E731
+    mask = lambda: torch.rand(shape, device=device) < 0.5  # noqa: E731
+    yield Case("nm_prune", shape, dtype, lambda: (w(),), lambda w: K.nm_prune(w, 2, 4), {"eager": eager_nm}, 2 * size + n)
+    yield Case("topk_mask", shape, dtype, lambda: (w(),), lambda w: K.topk_mask(w, w.numel() // 10), {"eager": eager_topk_mask}, size + n, compiled=False)
+    yield Case(
+        "masked_sgd", shape, dtype, lambda: (w(), w(), w(), mask()), lambda *t: K.masked_sgd_(*t, lr=0.1), {"eager": eager_sgd}, 5 * size + n
+    )
+    peers = {"eager": eager_adamw, "fused unmasked": fused_unmasked_adamw}
+    yield Case(
+        "masked_adamw", shape, dtype, lambda: (w(), w(), w(), w().abs(), mask()), lambda *t: K.masked_adamw_(*t, step=2), peers, 7 * size + n
+    )
+
+
+def first(outputs) -> Tensor:
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def runner_of(f: Callable, whole: bool) -> Callable:
+    """A call of `f` on one set of inputs, with its backward if `whole`."""
+
+    def run(inputs, grad):
+        if not whole:
+            with torch.no_grad():
+                return f(*inputs)
+        inputs[0].grad = None
+        y = first(f(*inputs))
+        return y.backward(grad.to(y.dtype))
+
+    return run
+
+
+def measure(run: Callable, sets: list, grads: list, device: str, budget: float) -> tuple[float, float, float]:
+    """Milliseconds at the 20th, 50th and 80th percentile of at least 10 calls that take about `budget` seconds together."""
+    cuda = device == "cuda"
+
+    def call(i):
+        run(sets[i % len(sets)], grads[i % len(grads)] if grads else None)
+
+    def timed(calls):
+        times = []
+        for i in range(calls):
+            if cuda:
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start.record()
+                call(i)
+                end.record()
+                times.append((start, end))
+            else:
+                begin = time.perf_counter()
+                call(i)
+                times.append(1e3 * (time.perf_counter() - begin))
+        if cuda:
+            torch.cuda.synchronize()
+            times = [start.elapsed_time(end) for start, end in times]
+        return times
+
+    timed(3)
+    calls = min(max(10, int(1e3 * budget / max(statistics.median(timed(3)), 1e-3))), 500)
+    cuts = statistics.quantiles(timed(calls), n=10)
+    return cuts[1], cuts[4], cuts[7]
+
+
+def copy_bandwidth(device: str, size: int) -> float:
+    """GB/s of a large copy within the device's memory, read and write counted."""
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    _, ms, _ = measure(lambda *_: target.copy_(source), [()], [], device, 0.3)
+    return 2 * size / ms / 1e6
+
+
+def bench(case: Case, device: str, mode: str, copy: float, budget: float, facts: dict) -> Iterator[dict]:
+    cache = torch.cuda.get_device_properties(0).L2_cache_size if device == "cuda" else 2**25
+    count = 1 if mode == "dry" else min(8, max(1, -(-3 * cache // case.forward)))
+    sets = [case.make() for _ in range(count)]
+    providers = {"runner": case.ours, **case.peers}
+    providers |= {name: library[case.op] for name, library in LIBRARIES.items() if case.op in library}
+    if device == "cuda" and case.compiled:
+        providers["compile"] = torch.compile(case.peers["eager"], dynamic=False, mode="max-autotune-no-cudagraphs")
+    for label, whole, size in [("forward", False, case.forward), ("forward+backward", True, case.forward + case.backward)]:
+        if whole and not case.backward:
+            continue
+        ours = None
+        for name, f in providers.items():
+            try:
+                grads = [torch.randn_like(first(f(*inputs))) for inputs in sets[:2]] if whole else []
+                p20, p50, p80 = measure(runner_of(f, whole), sets, grads, device, budget)
+            except Exception as error:  # a peer's refusal is a result too
+                if name == "runner":
+                    raise
+                print(f"{case.op} {case.shape} {name}: {type(error).__name__}: {str(error).splitlines()[0][:100]}", file=sys.stderr)
+                continue
+            ours = ours or p50
+            speed = size / p50 / 1e6
+            yield {
+                "op": case.op,
+                "pass": label,
+                "shape": "x".join(map(str, case.shape)),
+                "dtype": str(case.dtype).removeprefix("torch."),
+                "provider": {"runner": "runner (reference)"}.get(name, name) if mode == "cpu" else name,
+                "ms_p20": f"{p20:.4g}",
+                "ms_p50": f"{p50:.4g}",
+                "ms_p80": f"{p80:.4g}",
+                "bytes": size,
+                "GB/s": f"{speed:.4g}",
+                "fraction_of_copy": f"{speed / copy:.3f}",
+                "ratio_to_peer": f"{ours / p50:.3f}",
+                **facts,
+            }
+
+
+def environment(device: str, dry: bool) -> dict[str, str]:
+    try:
+        import triton
+
+        version = triton.__version__
+    except ImportError:
+        version = ""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+    return {
+        "device": name + (", interpreter" if dry else ""),
+        "torch": torch.__version__,
+        "triton": version,
+        "commit": commit,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def cases(mode: str, dtypes: list[str], device: str) -> Iterator[Case]:
+    for name in dtypes:
+        for shape in ROWS[mode]:
+            yield from row_cases(shape, getattr(torch, name), device)
+        for n in WEIGHTS[mode]:
+            yield from weight_cases(n, getattr(torch, name), device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ops", nargs="*", help="only these operations")
+    parser.add_argument("--dtypes", nargs="*", default=["bfloat16", "float32"])
+    parser.add_argument("--seconds", type=float, default=0.1, help="measuring time for each provider and pass")
+    parser.add_argument("--out", type=Path, help="CSV to append to")
+    parser.add_argument("--dry", action="store_true", help="interpret the kernels on the CPU at tiny shapes")
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() and not options.dry else "cpu"
+    mode = "dry" if options.dry else device
+    if mode == "cpu":
+        options.dtypes = ["float32"]  # half precision is emulated on most CPUs
+    out = options.out or (None if options.dry else ROOT / "results" / "kernels.csv")
+    facts = environment(device, options.dry)
+    copy = copy_bandwidth(device, 2**31 if device == "cuda" else 2**27)
+    print(f"{facts['device']}: copy {copy:.0f} GB/s; torch {facts['torch']}, triton {facts['triton']}")
+    print(f"{'op':20}{'pass':18}{'shape':14}{'dtype':10}{'bytes':>12}{'ms':>10}{'of copy':>9}  time over each peer's")
+    with K.dispatch.backend("reference" if mode == "cpu" else "triton"):
+        for case in cases(mode, options.dtypes, device):
+            if options.ops and case.op not in options.ops:
+                continue
+            rows = list(bench(case, device, mode, copy, 0 if options.dry else options.seconds, facts))
+            if out:
+                fresh = not out.exists()
+                with out.open("a", newline="") as file:
+                    writer = csv.DictWriter(file, COLUMNS)
+                    if fresh:
+                        writer.writeheader()
+                    writer.writerows(rows)
+            for mine in (r for r in rows if r["provider"].startswith("runner")):
+                peers = "  ".join(f"{r['provider']} {r['ratio_to_peer']}" for r in rows if r["pass"] == mine["pass"] and r is not mine)
+                line = f"{mine['op']:20}{mine['pass']:18}{mine['shape']:14}{mine['dtype']:10}{mine['bytes']:>12}{mine['ms_p50']:>10}"
+                print(f"{line}{mine['fraction_of_copy']:>9}  {peers}", flush=True)
+    if options.dry:
+        print("\nbytes that must move on the GPU's grid, forward and backward")
+        for case in cases("cuda", options.dtypes, device):
+            name = str(case.dtype).removeprefix("torch.")
+            print(f"{case.op:20}{'x'.join(map(str, case.shape)):14}{name:10}{case.forward:>15}{case.backward:>15}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""569 cell nuclei, 30 measurements, malignant or benign; shipped with scikit-learn."""
+
+import torch
+
+from runner import card
+from runner.components.data._tables import table
+
+CARD = card(source="Wolberg et al. 1993, UCI Wisconsin diagnostic breast cancer", tasks=("classification",))
+
+
+def build(test: float = 0.2, val: float = 0.0, train_size: int | None = None, split: int = 0):
+    """Two classes (0 malignant, 1 benign) of 30 standardised features.
+
+    Args:
+        test: in (0, 1); share of the samples in the test split, the same share of each class.
+        val: in [0, 1); share of the training rows that are split off for validation.
+        train_size: >= 1; train on so many of the training rows, as many of each class; all if not given.
+        split: >= 0; which random split.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    return table(torch.tensor(x, dtype=torch.float32), torch.tensor(y), test, split, val=val, train_size=train_size)

@@ -1,0 +1,60 @@
+"""A folder of images, one folder a class (as ImageNet is kept): read, cropped and reflected by worker processes."""
+
+from pathlib import Path
+
+import torch
+
+from runner import UserError, card
+from runner.components.data._files import absent
+from runner.core.data import Data, Info, LoadedSplit
+
+CARD = card(
+    arxiv="1409.4842",
+    source="crops of 8 to 100 % of the area (Szegedy et al. 2015, section 6), then as torchvision's reference for ImageNet",
+    tasks=("classification",),
+)
+NAMES = {"train": ("train",), "test": ("test", "val", "validation"), "val": ("val", "validation")}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def build(root: str, size: int = 224, resize: int | None = None, crop: float = 0.08, workers: int = 4):
+    """ROOT/train/CLASS/*.jpg and ROOT/test/CLASS/*.jpg (or ROOT/val); with both test and val, val is the validation split.
+
+    Args:
+        root: folder that holds train/ and test/ or val/.
+        size: >= 1; pixels of a side of the square that the model sees.
+        resize: >= 1; shorter side of a test image before its centre is cut out; size * 256 / 224 if not given.
+        crop: in (0, 1]; smallest share of the area of a training image that is cut out.
+        workers: >= 0; processes that read images; 0 reads in the run itself. Does not change the result.
+    """
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    resize = resize or round(size * 256 / 224)
+    if resize < size:
+        raise ValueError(f"resize={resize} is smaller than size={size}")
+    base = Path(root).expanduser()
+    end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    plain = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(size), *end])
+    augment = transforms.Compose([transforms.RandomResizedCrop(size, (crop, 1.0)), transforms.RandomHorizontalFlip(), *end])
+    folders = {split: next((base / n for n in names if (base / n).is_dir()), None) for split, names in NAMES.items()}
+    for split in ("train", "test"):
+        if folders[split] is None:
+            places = [base / n for n in NAMES[split]]
+            raise absent(f"the {split} split of the image folder", places, "set data.root to the folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg")
+    if folders["val"] == folders["test"]:
+        folders["val"] = None
+    splits, classes = {}, None
+    for split, folder in folders.items():
+        if folder is None:
+            continue
+        try:
+            found = ImageFolder(str(folder))
+        except FileNotFoundError as error:
+            raise absent(f"the {split} split of the image folder", [folder], f"it must hold a folder of images for each class ({str(error)[:120]})") from error
+        if classes is not None and found.classes != classes:
+            odd = sorted({*classes} ^ {*found.classes})
+            raise UserError(f"{folder} has other classes than {folders['train']}: {', '.join(odd[:5])}")
+        classes = found.classes
+        splits[split] = LoadedSplit(found, torch.tensor(found.targets), augment if split == "train" else None, plain, workers)
+    return Data(Info("classification", (3, size, size), len(classes)), splits["train"], splits["test"], splits.get("val"))

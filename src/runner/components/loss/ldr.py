@@ -1,0 +1,35 @@
+"""Label-distributionally robust loss (LDR-KL): the worst weighting of the class margins, within a KL ball around the uniform one."""
+
+import math
+
+from torch.nn import functional as F
+
+from runner import card
+from runner.components.loss._parts import wide
+from runner.core.targets import expected, soft
+
+CARD = card(
+    paper="ldr2023", arxiv="2112.14869",
+    source="Zhu et al. 2023; authors' code Optimization-AI/ICML2023_LDR loss.py (LDRLoss_V1) and experiment.py: margin 0.1, lambda 10 of {0.1, 1, 10}",
+    tasks=("classification", "language"),
+)  # fmt: skip
+
+
+def build(lam: float = 10.0, margin: float = 0.1, normalise: bool = True):
+    """lam * log mean_k exp((z_k - z_y + margin [k != y]) / lam), per sample; soft targets as in the authors' code, <t, z> for z_y and 1 - t_k for [k != y].
+
+    Args:
+        lam: > 0; to 0 it is the multi-class hinge loss, 1 without margin cross entropy less log C, large a symmetric loss.
+        margin: >= 0; added to the other classes' outputs.
+        normalise: outputs softplus(z) / mean softplus(z), as in the authors' code; they are bounded, and so is the loss.
+    """
+
+    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
+        z = wide(logits)
+        if normalise:
+            z = F.softplus(z)
+            z = z / z.mean(-1, keepdim=True)
+        raised = z + margin * (1 - soft(target, z.shape[-1], z.dtype)) if margin else z
+        return lam * ((raised / lam).logsumexp(-1) - math.log(z.shape[-1])) - expected(z, target)
+
+    return loss

@@ -1,0 +1,24 @@
+"""Max suppression: cross entropy plus a penalty on the largest logit, where label smoothing penalises the label's."""
+
+from runner import card
+from runner.components.loss._parts import cross_entropy, wide
+
+CARD = card(
+    paper="maxsup2025", arxiv="2502.15798",
+    source="Zhou et al. 2025, eq. 8; authors' code ZhouYuxuanYX/Maximum-Suppression-Regularization Conv/ffcv/losses.py, which lets alpha rise from 0.1 to 0.2",
+    off={"alpha": 0.0}, tasks=("classification", "language"),
+)  # fmt: skip
+
+
+def build(alpha: float = 0.1):
+    """CE + alpha * (max_c z_c - mean_c z_c), per sample: label smoothing where the prediction is right, a true penalty where it is wrong.
+
+    Args:
+        alpha: >= 0; strength.
+    """
+
+    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
+        z = wide(logits)
+        return cross_entropy(logits, target) + alpha * (z.amax(-1) - z.mean(-1))
+
+    return loss

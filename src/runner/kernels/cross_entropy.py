@@ -1,0 +1,156 @@
+"""Cross entropy from logits, with hard or soft targets, per sample.
+
+loss = - sum_c w_c q_c log softmax(x)_c, where q = (1 - e) target + e / C is the smoothed target (Szegedy et al. 2016, section 7) and w are
+class weights; the same as torch.nn.functional.cross_entropy, but with the classes last, leading dimensions that broadcast, and the loss of
+half-precision logits in float32. The kernel keeps one number a row for the backward, which reads the logits once more and writes.
+"""
+
+import torch
+from torch import Tensor
+
+from . import dispatch
+from .layout import accumulator
+from .softmax import REFERENCES, asks
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "none",
+) -> Tensor:
+    """Cross entropy over the last dimension of `logits`.
+
+    Args:
+        logits: (..., C) of float32, bfloat16 or float16 (any float in the reference). -inf excludes a class.
+        target: class indices (...) of an integer type, or probabilities (..., C) of a float type. Leading dimensions broadcast.
+        weight: (C,) class weights.
+        label_smoothing: e in [0, 1].
+        ignore_index: a class index whose samples have the loss 0 and no gradient.
+        reduction: none, sum, or mean. As in torch, the mean over hard targets is weighted, and leaves ignored samples out.
+    """
+    if reduction not in ("none", "sum", "mean"):
+        raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
+    logits, target = _broadcast(logits, target)
+    loss = _loss(logits, target, weight, label_smoothing, ignore_index)
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        if target.is_floating_point():
+            return loss.mean()
+        valid = target != ignore_index
+        share = valid.to(loss.dtype) if weight is None else weight.to(loss.dtype)[target.where(valid, 0)].where(valid, 0)
+        return loss.sum() / share.sum()
+    return loss
+
+
+def cross_entropy_with_gradient(
+    logits: Tensor, target: Tensor, *, weight: Tensor | None = None, label_smoothing: float = 0.0, ignore_index: int = -100
+) -> tuple[Tensor, Tensor]:
+    """The loss of each sample and its gradient in the logits, from one pass over rows that fit. Not differentiable. Arguments as `cross_entropy`."""
+    logits, target = (x.detach() for x in _broadcast(logits, target))
+    if dispatch.fused("cross_entropy", logits):
+        loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
+        return loss, grad
+    with torch.enable_grad():
+        logits = logits.requires_grad_()
+        loss = _reference(logits, target, weight, label_smoothing, ignore_index)
+        (grad,) = torch.autograd.grad(loss.sum(), logits)
+    return loss.detach(), grad
+
+
+def _broadcast(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    soft = target.is_floating_point()
+    if soft and target.shape[-1] != logits.shape[-1]:
+        raise ValueError(f"soft targets over {target.shape[-1]} classes for logits over {logits.shape[-1]}")
+    lead = torch.broadcast_shapes(logits.shape[:-1], target.shape[:-1] if soft else target.shape)
+    return logits.expand(*lead, logits.shape[-1]), target.expand(*lead, logits.shape[-1]) if soft else target.expand(lead)
+
+
+def _loss(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
+    learnt = target.requires_grad or (weight is not None and weight.requires_grad)
+    if dispatch.fused("cross_entropy", logits, "a target or weight that requires gradients" if learnt else None):
+        return fused_cross_entropy(logits, target, weight, smoothing, ignore_index, False)[0]
+    return _reference(logits, target, weight, smoothing, ignore_index)
+
+
+def _coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
+    """The factor of each -log p: w q."""
+    if target.is_floating_point():
+        q = accumulator(target)
+    else:
+        valid = (target != ignore_index)[..., None]
+        hot = target.where(valid[..., 0], 0)[..., None]
+        q = torch.zeros_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32)).scatter(-1, hot, 1)
+    if smoothing:
+        q = (1 - smoothing) * q + smoothing / logits.shape[-1]
+    if weight is not None:
+        q = q * weight
+    return q if target.is_floating_point() else q.where(valid, 0)
+
+
+def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
+    log_p = REFERENCES["log_softmax"](accumulator(logits))
+    if target.is_floating_point() or smoothing:
+        q = _coefficients(logits, target, weight, smoothing, ignore_index)
+        loss = -(q * log_p).sum(-1)
+        if asks(loss) and loss.detach().isfinite().all():
+            return loss
+        return -(q * log_p.where(q != 0, 0)).sum(-1)  # classes at -inf count only where they have weight
+    valid = target != ignore_index
+    hot = target.where(valid, 0)
+    share = valid.to(log_p.dtype) if weight is None else weight[hot].where(valid, 0)
+    return -share * log_p.gather(-1, hot[..., None])[..., 0].where(share != 0, 0)
+
+
+@torch.library.custom_op("runner::cross_entropy", mutates_args=())
+def fused_cross_entropy(
+    logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, gradient: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss, log-partition and sum of the coefficients of each row (over classes that are not at -inf), and the gradient (empty unless asked for)."""
+    from . import cross_entropy_triton
+
+    return cross_entropy_triton.forward(logits, target, weight, smoothing, ignore_index, gradient)
+
+
+@torch.library.custom_op("runner::cross_entropy_backward", mutates_args=())
+def cross_entropy_backward(
+    grad: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, log_z: Tensor, mass: Tensor, smoothing: float, ignore_index: int
+) -> Tensor:
+    from . import cross_entropy_triton
+
+    return cross_entropy_triton.backward(grad, logits, target, weight, log_z, mass, smoothing, ignore_index)
+
+
+@fused_cross_entropy.register_fake
+def _(logits, target, weight, smoothing, ignore_index, gradient):
+    loss, log_z, mass = (torch.empty(logits.shape[:-1], dtype=torch.float32, device=logits.device) for _ in range(3))
+    return loss, log_z, mass, torch.empty(logits.shape if gradient else (0,), dtype=logits.dtype, device=logits.device)
+
+
+@cross_entropy_backward.register_fake
+def _(grad, logits, target, weight, log_z, mass, smoothing, ignore_index):
+    return torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+
+
+def _save(ctx, inputs, output):
+    logits, target, weight, ctx.smoothing, ctx.ignore_index, _ = inputs
+    ctx.save_for_backward(logits, target, weight, *output[1:3])
+
+
+def _backward(ctx, grad, *_):
+    logits, target, weight, log_z, mass = ctx.saved_tensors
+    if torch.is_grad_enabled():  # a second derivative was asked for
+        q = _coefficients(logits, target, weight, ctx.smoothing, ctx.ignore_index).where(logits != -torch.inf, 0)
+        p = REFERENCES["softmax"](accumulator(logits))
+        d = (grad[..., None] * (p * q.sum(-1, keepdim=True) - q)).to(logits.dtype)
+    else:
+        d = cross_entropy_backward(grad, logits, target, weight, log_z, mass, ctx.smoothing, ctx.ignore_index)
+    return d, None, None, None, None, None
+
+
+fused_cross_entropy.register_autograd(_backward, setup_context=_save)
+dispatch.register("cross_entropy")

@@ -1,0 +1,181 @@
+"""Kernels of the cross entropy: one read of the logits forward, one read and one write backward."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import layout
+from .dispatch import count
+
+
+@triton.jit
+def _finite(top):
+    return tl.where(top == float("-inf"), 0.0, top)
+
+
+@triton.jit
+def _coefficients(
+    target, weight, row, col, inside, inside_row, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+    HARD: tl.constexpr, WEIGHTED: tl.constexpr,
+):  # fmt: skip
+    """w q for a tile. A class index out of range gives NaN."""
+    at = target + row // size2 // size1 * stride0 + row // size2 % size1 * stride1 + row % size2 * stride2
+    if HARD:
+        label = tl.load(at, inside_row, other=0)
+        counts = tl.where((label < 0) | (label >= cols), float("nan"), 1.0)
+        counts = tl.where(label == ignore_index, 0.0, counts)
+        label = label.to(tl.int32)
+        q = tl.where(col == label, (1 - smoothing + smoothing / cols) * counts, smoothing / cols * counts)
+    else:
+        q = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
+    q = tl.where(col < cols, q, 0.0)
+    if WEIGHTED:
+        q *= tl.load(weight + col, col < cols, other=0.0).to(tl.float32)
+    return q
+
+
+@triton.jit
+def _slope(s, q, log_z, mass):
+    return tl.where(s == float("-inf"), 0.0, tl.exp(s - log_z) * mass - q)
+
+
+@triton.jit
+def _loss_rows(
+    x, target, weight, loss, log_z, mass, grad, rows, cols, x_stride, smoothing, ignore_index,
+    size1, size2, stride0, stride1, stride2, target_col,
+    HARD: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    q = _coefficients(
+        target, weight, row, col, inside, row < rows, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+        HARD, WEIGHTED,
+    )  # fmt: skip
+    top = _finite(tl.max(s, 1))[:, None]
+    total = tl.sum(tl.exp(s - top), 1)[:, None]
+    log_total = tl.log(tl.where(total == 0, 1.0, total))
+    whole = tl.sum(tl.where(s == float("-inf"), 0.0, q), 1)[:, None]
+    dot = tl.sum(tl.where(q == 0, 0.0, q * (s - top)), 1)[:, None]
+    tl.store(loss + row, log_total * whole - dot, row < rows)
+    tl.store(log_z + row, top + log_total, row < rows)
+    tl.store(mass + row, whole, row < rows)
+    if GRADIENT:
+        tl.store(grad + row * cols + col, _slope(s, q, top + log_total, whole).to(grad.dtype.element_ty), inside)
+
+
+@triton.jit
+def _loss_wide(
+    x, target, weight, part, cols, x_stride, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col, span,
+    HARD: tl.constexpr, WEIGHTED: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Maximum, sum of exponentials, mass, and dot product of a span of a row; exponentials and scores are relative to the maximum."""
+    row = tl.program_id(0).to(tl.int64)
+    begin = tl.program_id(1) * span
+    end = tl.minimum(begin + span, cols)
+    tops = tl.full([CHUNK], float("-inf"), tl.float32)
+    totals = tl.zeros([CHUNK], tl.float32)
+    masses = tl.zeros([CHUNK], tl.float32)
+    dots = tl.zeros([CHUNK], tl.float32)
+    for start in tl.range(begin, end, CHUNK, num_stages=3):
+        col = start + tl.arange(0, CHUNK)
+        s = tl.load(x + row * x_stride + col, col < end, other=float("-inf")).to(tl.float32)
+        q = _coefficients(
+            target, weight, row, col, col < end, True, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+            HARD, WEIGHTED,
+        )  # fmt: skip
+        q = tl.where(col < end, q, 0.0)
+        higher = tl.maximum(tops, s)
+        new = _finite(higher)
+        totals = totals * tl.exp(tops - new) + tl.exp(s - new)
+        dots += masses * (_finite(tops) - new) + tl.where(q == 0, 0.0, q * (s - new))
+        masses += tl.where(s == float("-inf"), 0.0, q)
+        tops = higher
+    top = tl.max(tops, 0)
+    at = part + (row * tl.num_programs(1) + tl.program_id(1)) * 4
+    tl.store(at, top)
+    tl.store(at + 1, tl.sum(totals * tl.exp(tops - _finite(top)), 0))
+    tl.store(at + 2, tl.sum(masses, 0))
+    tl.store(at + 3, tl.sum(dots + masses * (_finite(tops) - _finite(top)), 0))
+
+
+@triton.jit
+def _gradient(
+    out, grad, x, target, weight, log_z, mass, rows, cols, x_stride, smoothing, ignore_index,
+    size1, size2, stride0, stride1, stride2, target_col,
+    HARD: tl.constexpr, WEIGHTED: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = (tl.program_id(1) * WIDTH + tl.arange(0, WIDTH))[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    q = _coefficients(
+        target, weight, row, col, inside, row < rows, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+        HARD, WEIGHTED,
+    )  # fmt: skip
+    d = _slope(s, q, tl.load(log_z + row, row < rows, other=0.0), tl.load(mass + row, row < rows, other=0.0))
+    d *= tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
+    tl.store(out + row * cols + col, d.to(out.dtype.element_ty), inside)
+
+
+def _arguments(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int):
+    """Dense logits, the target, and the arguments and constants that all kernels share."""
+    hard = not target.is_floating_point()
+    target, sizes, strides = layout.broadcast_strides(target[..., None] if hard else target)
+    x = layout.dense(x)
+    shared = (x.shape[1], x.stride(0), smoothing, ignore_index, *sizes[1:], *strides, target.stride(-1))
+    weight = None if weight is None else weight.contiguous()
+    return x, target, weight, shared, dict(HARD=hard, WEIGHTED=weight is not None)
+
+
+def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, gradient: bool):
+    """Loss, log-partition, mass, and the gradient (or an empty tensor)."""
+    loss, log_z, mass = (torch.zeros(x.shape[:-1], dtype=torch.float32, device=x.device) for _ in range(3))
+    grad = torch.empty(x.shape if gradient else (0,), dtype=x.dtype, device=x.device)
+    if not x.numel():
+        return loss, log_z, mass, grad
+    logits = x
+    x, target, weight, shared, constants = _arguments(x, target, weight, smoothing, ignore_index)
+    rows, cols = x.shape
+    if cols <= layout.WIDEST // 2:  # a wider tile of logits and coefficients would spill
+        height, width, warps = layout.tile(cols)
+        _loss_rows[(triton.cdiv(rows, height),)](
+            x, target, weight, loss, log_z, mass, grad, rows, *shared, **constants, GRADIENT=gradient, HEIGHT=height, WIDTH=width, num_warps=warps
+        )
+        count("cross_entropy", "triton", "rows")
+        return loss, log_z, mass, grad
+    splits, span = layout.spans(rows, cols)
+    part = torch.empty(rows, splits, 4, dtype=torch.float32, device=x.device)
+    _loss_wide[(rows, splits)](x, target, weight, part, *shared, span, **constants, CHUNK=layout.CHUNK // 2, num_warps=8)
+    count("cross_entropy", "triton", "loop" if splits == 1 else "split")
+    tops, totals, masses, dots = part.unbind(-1)
+    top = tops.amax(-1, keepdim=True)
+    top = top.masked_fill(top == -torch.inf, 0)
+    total = (totals * (tops - top).exp()).sum(-1)
+    log_total = total.where(total != 0, 1).log()
+    dots = (dots + masses * (tops.masked_fill(tops == -torch.inf, 0) - top)).sum(-1)
+    masses = masses.sum(-1)
+    loss, log_z, mass = (t.view(loss.shape) for t in (log_total * masses - dots, top[:, 0] + log_total, masses))
+    if gradient:
+        grad = backward(torch.ones_like(loss), logits, target, weight, log_z, mass, smoothing, ignore_index)
+    return loss, log_z, mass, grad
+
+
+def backward(
+    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, log_z: Tensor, mass: Tensor, smoothing: float, ignore_index: int
+) -> Tensor:
+    """Gradient in the logits; no reduction is left to do, so that one kernel serves every width."""
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not x.numel():
+        return out
+    x, target, weight, shared, constants = _arguments(x, target, weight, smoothing, ignore_index)
+    rows, cols = x.shape
+    height, width, warps = layout.tile(min(cols, 4096))
+    grid = (triton.cdiv(rows, height), triton.cdiv(cols, width))
+    _gradient[grid](
+        out, grad.contiguous(), x, target, weight, log_z, mass, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps
+    )
+    count("cross_entropy_backward", "triton", "rows")
+    return out

@@ -1,0 +1,183 @@
+"""Sparse relatives of the softmax: sparsemax, entmax-1.5 and entmax of any alpha.
+
+y_i = [(alpha - 1) x_i - tau]_+ ^ (1 / (alpha - 1)) with tau such that the row sums to one (Peters, Niculae & Martins 2019, eq. 10;
+sparsemax is alpha = 2, Martins & Astudillo 2016, eq. 2; alpha -> 1 is the softmax). A row of -inf alone gives zeros. The threshold is
+kept in float32 (float64 for float64); the result has the dtype of `x`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from . import dispatch
+from .layout import accumulator
+from .softmax import family_backward, softmax
+
+
+def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
+    """Euclidean projection of `x` onto the simplex along `dim`; shape and dtype of `x`."""
+    return _last("sparsemax", x, dim, _sparsemax, 2.0)
+
+
+def entmax15(x: Tensor, dim: int = -1) -> Tensor:
+    """Entmax with alpha = 1.5 along `dim`, between softmax and sparsemax; shape and dtype of `x`."""
+    return _last("entmax15", x, dim, _entmax15, 1.5)
+
+
+def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
+    """Entmax of any alpha >= 1 along `dim`; shape and dtype of `x`.
+
+    Args:
+        x: scores of any shape.
+        alpha: 1 is softmax, 2 sparsemax. A tensor (all entries above 1) broadcasts against `x` with size 1 along `dim` and gets a
+            gradient (Correia, Niculae & Martins 2019, proposition 1).
+        dim: the dimension that sums to one.
+    """
+    if isinstance(alpha, Tensor):
+        alpha = alpha.to(x.device)
+        if alpha.ndim:
+            alpha = alpha.movedim(dim, -1)
+        return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), refuse="an alpha that is a tensor")
+    if alpha < 1:
+        raise ValueError(f"alpha must be at least 1, not {alpha}")
+    if alpha == 1:
+        return softmax(x, dim)
+    if alpha == 2:
+        return sparsemax(x, dim)
+    if alpha == 1.5:
+        return entmax15(x, dim)
+    return _last("entmax", x, dim, lambda z: _Entmax.apply(z, z.new_tensor(alpha)), alpha)
+
+
+def _last(op: str, x: Tensor, dim: int, reference, alpha: float = 0.0, refuse: str | None = None) -> Tensor:
+    z = x.movedim(dim, -1)
+    if z.shape[-1] == 0:
+        return x.clone()
+    if dispatch.fused(op, x, refuse):
+        return fused_entmax(z, alpha, op).movedim(-1, dim)
+    return reference(accumulator(z)).to(x.dtype).movedim(-1, dim)
+
+
+def _shifted(x: Tensor) -> Tensor:
+    """`x` less its row maximum, as the mappings are invariant to translation."""
+    top = x.detach().amax(-1, keepdim=True)
+    return x - top.masked_fill(top == -torch.inf, 0)
+
+
+def _sorted(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Descending entries and their ranks. Entries at or below -1 lie outside every support, and clamping them keeps the sums exact."""
+    ordered = z.detach().clamp_min(-1).sort(-1, descending=True).values
+    return ordered, torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
+
+
+def _sparsemax(x: Tensor) -> Tensor:
+    z = _shifted(x)
+    ordered, rank = _sorted(z)
+    total = ordered.cumsum(-1)
+    size = (1 + rank * ordered > total).sum(-1, keepdim=True).clamp_min(1)
+    support = z > (total.gather(-1, size - 1) - 1) / size
+    size = support.sum(-1, keepdim=True).clamp_min(1)
+    return torch.relu(z - (z.where(support, 0).sum(-1, keepdim=True) - 1) / size)
+
+
+def _entmax15(x: Tensor) -> Tensor:
+    z = _shifted(x) / 2
+    ordered, rank = _sorted(z)
+    mean = ordered.cumsum(-1) / rank
+    spread = ordered.square().cumsum(-1) - rank * mean.square()
+    tau = mean - torch.relu((1 - spread) / rank).sqrt()
+    size = (tau <= ordered).sum(-1, keepdim=True).clamp_min(1)
+    support = z > tau.gather(-1, size - 1)
+    size = support.sum(-1, keepdim=True).clamp_min(1)
+    mean = z.where(support, 0).sum(-1, keepdim=True) / size
+    spread = (z - mean).where(support, 0).square().sum(-1, keepdim=True)
+    return torch.relu(z - mean + ((1 - spread) / size).sqrt()).square()
+
+
+def _threshold(z: Tensor, alpha: Tensor) -> Tensor:
+    """Root tau of sum_i [z_i - tau]_+ ^ (1 / (alpha - 1)) = 1 for rows with maximum 0, by bisection.
+
+    What is bisected, on a logarithmic scale, is the largest y, which lies between 1/n and 1 and determines tau = -y ^ (alpha - 1).
+    """
+    high = torch.zeros_like(z[..., :1])
+    low = high - math.log(z.shape[-1])
+    tau = high
+    for _ in range(60 if z.dtype == torch.float64 else 30):
+        middle = (low + high) / 2
+        tau = -(middle * (alpha - 1)).exp()
+        short = _powers(z - tau, alpha).sum(-1, keepdim=True) < 1
+        low, high = middle.where(short, low), high.where(short, middle)
+    return tau
+
+
+def _powers(u: Tensor, alpha: Tensor) -> Tensor:
+    return torch.relu(u) ** (1 / (alpha - 1))
+
+
+def entmax_gradient(y: Tensor, grad: Tensor, alpha: float | Tensor) -> Tensor:
+    """J^T grad with J = diag(s) - s s^T / sum(s), s = y^(2 - alpha) on the support (Peters et al. 2019, proposition 2)."""
+    support = y > 0
+    s = (y.where(support, 1) ** (2 - alpha)).where(support, 0)
+    total = s.sum(-1, keepdim=True)
+    return s * (grad - (s * grad).sum(-1, keepdim=True) / total.where(total > 0, 1))
+
+
+def _alpha_gradient(y: Tensor, grad: Tensor, alpha: Tensor) -> Tensor:
+    support = y > 0
+    safe = y.where(support, 1)
+    s = (safe ** (2 - alpha)).where(support, 0)
+    total = s.sum(-1, keepdim=True)
+    share = s / total.where(total > 0, 1)
+    entropy = -y * safe.log()
+    d = (y - share) / (alpha - 1) ** 2 + (entropy - share * entropy.sum(-1, keepdim=True)) / (alpha - 1)
+    return (grad * d).sum_to_size(alpha.shape)
+
+
+class _Entmax(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, alpha):
+        z = _shifted(x) * (alpha - 1)
+        y = _powers(z - _threshold(z, alpha), alpha)
+        total = y.sum(-1, keepdim=True)
+        return y / total.where(total > 0, 1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output, inputs[1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        y, alpha = ctx.saved_tensors
+        return entmax_gradient(y, grad, alpha), _alpha_gradient(y, grad, alpha) if ctx.needs_input_grad[1] else None
+
+
+@torch.library.custom_op("runner::entmax", mutates_args=())
+def fused_entmax(x: Tensor, alpha: float, kind: str) -> Tensor:
+    from . import entmax_triton
+
+    return entmax_triton.forward(kind, x, alpha)
+
+
+@fused_entmax.register_fake
+def _(x, alpha, kind):
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _save(ctx, inputs, output):
+    _, ctx.alpha, ctx.kind = inputs
+    ctx.save_for_backward(output)
+
+
+def _backward(ctx, grad):
+    (y,) = ctx.saved_tensors
+    if torch.is_grad_enabled():  # a second derivative was asked for
+        return entmax_gradient(accumulator(y), accumulator(grad), ctx.alpha).to(y.dtype), None, None
+    return family_backward(y, grad, 1.0, ctx.alpha, ctx.kind), None, None
+
+
+fused_entmax.register_autograd(_backward, setup_context=_save)
+for _kind in ("sparsemax", "entmax15", "entmax"):
+    dispatch.register(_kind)

@@ -1,0 +1,103 @@
+"""Gumbel-softmax with noise from Philox, so that a seed fixes the samples on every device and for every backend.
+
+y = softmax((x + g) / tau) with g = -log(-log u); Jang, Gu & Poole 2017, equation 2, Maddison, Mnih & Teh 2017. Entry (row, column) of the
+tensor, with `dim` last and the other dimensions flattened, takes word column % 4 of Philox4x32-10 (Salmon et al. 2011) at the counter
+(column // 4, row mod 2^32, row // 2^32, 0) under the key `seed`; u is its upper 24 bits, centred.
+"""
+
+import torch
+from torch import Tensor
+
+from . import dispatch
+from .layout import accumulator, fits
+from .softmax import REFERENCES, family_backward
+
+
+def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1, *, seed: int | Tensor | None = None) -> Tensor:
+    """A relaxed sample of the categorical distribution of the logits `x`, of their shape and dtype.
+
+    Args:
+        x: logits of any shape (float32, bfloat16, float16; any float in the reference). -inf excludes a category.
+        tau: temperature, positive.
+        hard: give the one-hot sample, with the gradient of the relaxed one.
+        dim: the dimension of the categories.
+        seed: an integer or a zero-dimensional integer tensor. None draws one from torch's generator of the device of `x`.
+    """
+    if not tau > 0:
+        raise ValueError(f"tau must be positive, not {tau}")
+    if seed is None:
+        seed = torch.randint(2**62, (), device=x.device)
+    elif not isinstance(seed, Tensor):
+        seed = torch.full((), seed, dtype=torch.int64, device=x.device)
+    x = x.movedim(dim, -1)
+    if x.shape[-1] == 0:
+        y = x.clone()
+    elif dispatch.fused("gumbel_softmax", x, fits(x)):
+        y = fused_gumbel_softmax(x, seed, tau)
+    else:
+        s = accumulator(x)
+        y = REFERENCES["softmax"]((s + gumbel_noise(x.shape, seed, x.device).to(s.dtype)) / tau).to(x.dtype)
+    if hard and y.shape[-1]:
+        y = torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1) + (y - y.detach())
+    return y.movedim(-1, dim)
+
+
+def gumbel_noise(shape: torch.Size | tuple[int, ...], seed: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """The noise that `gumbel_softmax` adds to a tensor of `shape`, its categories last; float32."""
+    rows, cols = shape[:-1].numel() if isinstance(shape, torch.Size) else torch.Size(shape[:-1]).numel(), shape[-1]
+    row = torch.arange(rows, device=device)[:, None]
+    counters = (torch.arange(-(-cols // 4), device=device)[None], row & MASK, row >> 32, torch.zeros_like(row))
+    words = torch.stack(torch.broadcast_tensors(*philox(counters, seed)), -1).flatten(-2)[:, :cols]
+    u = ((words >> 8).float() + 0.5) * 2**-24
+    return (-(-u.log()).log()).view(shape)
+
+
+MASK = 0xFFFFFFFF
+
+
+def philox(counter: tuple[Tensor, ...], seed: int | Tensor) -> tuple[Tensor, ...]:
+    """Philox4x32-10 on 32-bit words held in int64 tensors."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = seed & MASK, (seed >> 32) & MASK
+    for _ in range(10):
+        low0, high0 = _multiply(0xD2511F53, c0)
+        low1, high1 = _multiply(0xCD9E8D57, c2)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
+    return c0, c1, c2, c3
+
+
+def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Low and high word of a product of two words, without leaving 63 bits."""
+    low, high = (a & 0xFFFF) * b, (a >> 16) * b
+    total = high + (low >> 16)
+    return ((total << 16) | (low & 0xFFFF)) & MASK, total >> 16
+
+
+@torch.library.custom_op("runner::gumbel_softmax", mutates_args=())
+def fused_gumbel_softmax(x: Tensor, seed: Tensor, tau: float) -> Tensor:
+    from . import gumbel_softmax_triton
+
+    return gumbel_softmax_triton.forward(x, seed, tau)
+
+
+@fused_gumbel_softmax.register_fake
+def _(x, seed, tau):
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _save(ctx, inputs, output):
+    ctx.tau = inputs[2]
+    ctx.save_for_backward(output)
+
+
+def _backward(ctx, grad):
+    (y,) = ctx.saved_tensors
+    if torch.is_grad_enabled():  # a second derivative was asked for
+        p, g = accumulator(y), accumulator(grad)
+        return (p * (g - (p * g).sum(-1, keepdim=True)) / ctx.tau).to(y.dtype), None, None
+    return family_backward(y, grad, 1 / ctx.tau, 0.0, "gumbel_softmax"), None, None
+
+
+fused_gumbel_softmax.register_autograd(_backward, setup_context=_save)
+dispatch.register("gumbel_softmax")

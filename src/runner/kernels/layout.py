@@ -1,0 +1,71 @@
+"""How tensors are brought to the form that the kernels take: the last dimension dense, the others as rows."""
+
+import torch
+from torch import Tensor
+
+
+def accumulator(x: Tensor) -> Tensor:
+    """`x` in the type in which sums are kept: float32, or float64 for float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x` as (rows, columns) with unit stride along the columns; a copy only where a view cannot be had."""
+    x = x.reshape(-1, x.shape[-1])
+    return x if x.stride(-1) == 1 or x.shape[-1] <= 1 else x.contiguous()
+
+
+def broadcast_strides(x: Tensor) -> tuple[Tensor, list[int], list[int]]:
+    """Three leading sizes and strides that address an expanded tensor's rows without materialising it.
+
+    Neighbouring dimensions are merged where their strides allow; a tensor that keeps more than three is copied.
+    """
+    sizes, strides = [], []
+    for size, stride in zip(x.shape[:-1], x.stride()[:-1], strict=True):
+        if size == 1:
+            continue
+        if sizes and strides[-1] == stride * size:
+            sizes[-1], strides[-1] = sizes[-1] * size, stride
+        else:
+            sizes.append(size)
+            strides.append(stride)
+    if len(sizes) > 3:
+        return broadcast_strides(x.contiguous())
+    pad = 3 - len(sizes)
+    return x, [1] * pad + sizes, [0] * pad + strides
+
+
+WIDEST = 32768  # columns that one program holds in registers
+CHUNK = 8192  # columns that a program holds at a time in a wider row
+PROGRAMS = 528  # enough to fill a large GPU: four programs on each of 132 multiprocessors
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is not less than `n`."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def tile(cols: int) -> tuple[int, int, int]:
+    """Rows and columns of one program's tile, and its warps: 32 elements a thread, at least 4096 elements."""
+    width = power_of_two(cols)
+    height = max(1, 4096 // width)
+    return height, width, height * width // 1024
+
+
+def spans(rows: int, cols: int) -> tuple[int, int]:
+    """Into how many programs a wide row is split so that the GPU is full, and how many columns each takes."""
+    chunks = -(-cols // CHUNK)
+    each = -(-chunks // min(chunks, -(-PROGRAMS // rows)))
+    return -(-chunks // each), each * CHUNK
+
+
+def magnitude(x: Tensor, double: bool = False) -> Tensor:
+    """Integers that order like |x|, with NaN above everything."""
+    if double or x.dtype == torch.float64:
+        return x.abs().double().view(torch.int64)
+    return x.abs().float().view(torch.int32)
+
+
+def fits(x: Tensor) -> str | None:
+    """The limit of kernels that hold whole rows."""
+    return f"rows of more than {WIDEST} columns" if x.ndim and x.shape[-1] > WIDEST else None

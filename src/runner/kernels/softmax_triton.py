@@ -1,0 +1,141 @@
+"""Forward kernels of softmax, log-softmax and softmax-plus-one.
+
+A row that fits in one program is read once. A wider one is read twice: by one program where the rows fill the GPU (the second read
+then comes from the cache), else by several that leave partial maxima and sums for a second launch.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import layout
+from .dispatch import count
+
+
+@triton.jit
+def _scores(
+    x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
+    MASK: tl.constexpr, CAUSAL: tl.constexpr,
+):  # fmt: skip
+    if CAUSAL:  # the bound on loading is rounded so that loads stay wide
+        last_key = row % queries + cols - queries
+        inside = inside & (col < (last_key + 16) // 16 * 16)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32) * scale
+    if MASK != "none":
+        last = row % mask_size2
+        middle = row // mask_size2 % mask_size1
+        at = mask + row // mask_size2 // mask_size1 * mask0 + middle * mask1 + last * mask2 + col * mask_col
+        if MASK == "keep":
+            s = tl.where(tl.load(at, inside, other=0) != 0, s, float("-inf"))
+        else:
+            s += tl.load(at, inside, other=0.0).to(tl.float32)
+    if CAUSAL:
+        s = tl.where(col <= last_key, s, float("-inf"))
+    return s
+
+
+@triton.jit
+def _finite(top):
+    return tl.where(top == float("-inf"), 0.0, top)
+
+
+@triton.jit
+def _finish(s, top, total, KIND: tl.constexpr):
+    if KIND == "log_softmax":
+        return tl.where(s == float("-inf"), float("-inf"), s - top - tl.log(tl.where(total == 0, 1.0, total)))
+    elif KIND == "softmax_plus_one":
+        highest = tl.maximum(top, 0.0)
+        return tl.exp(s - highest) / (total * tl.exp(top - highest) + tl.exp(-highest))
+    else:
+        return tl.exp(s - top) / tl.where(total == 0, 1.0, total)
+
+
+@triton.jit
+def _forward_rows(
+    x, mask, y, rows, cols, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries,
+    KIND: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = _scores(
+        x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols, MASK, CAUSAL
+    )
+    top = _finite(tl.max(s, 1))[:, None]
+    total = tl.sum(tl.exp(s - top), 1)[:, None]
+    tl.store(y + row * cols + col, _finish(s, top, total, KIND).to(y.dtype.element_ty), inside)
+
+
+@triton.jit
+def _forward_wide(
+    x, mask, y, part, cols, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, span,
+    KIND: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr,
+    READ: tl.constexpr, WRITE: tl.constexpr, SPLITS: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    begin = tl.program_id(1) * span
+    end = tl.minimum(begin + span, cols)
+    splits = tl.num_programs(1)
+    if READ:
+        tops = tl.full([CHUNK], float("-inf"), tl.float32)
+        totals = tl.zeros([CHUNK], tl.float32)
+        for start in tl.range(begin, end, CHUNK, num_stages=3):
+            col = start + tl.arange(0, CHUNK)
+            s = _scores(
+                x, mask, row, col, col < end, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
+                MASK, CAUSAL,
+            )  # fmt: skip
+            higher = tl.maximum(tops, s)
+            totals = totals * tl.exp(tops - _finite(higher)) + tl.exp(s - _finite(higher))
+            tops = higher
+        top = _finite(tl.max(tops, 0))
+        total = tl.sum(totals * tl.exp(tops - top), 0)
+        if not WRITE:
+            at = part + (row * splits + tl.program_id(1)) * 2
+            tl.store(at, tl.max(tops, 0))
+            tl.store(at + 1, total)
+    else:
+        each = tl.arange(0, SPLITS)
+        at = part + (row * splits + each) * 2
+        tops = tl.load(at, each < splits, other=float("-inf"))
+        totals = tl.load(at + 1, each < splits, other=0.0)
+        top = _finite(tl.max(tops, 0))
+        total = tl.sum(totals * tl.exp(tops - top), 0)
+    if WRITE:
+        for start in tl.range(begin, end, CHUNK, num_stages=3):
+            col = start + tl.arange(0, CHUNK)
+            s = _scores(
+                x, mask, row, col, col < end, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
+                MASK, CAUSAL,
+            )  # fmt: skip
+            tl.store(y + row * cols + col, _finish(s, top, total, KIND).to(y.dtype.element_ty), col < end)
+
+
+def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causal: bool) -> Tensor:
+    """Along the last dimension of `x`; `mask` has the shape of `x`, its strides may be zero."""
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not x.numel():
+        return y
+    queries = x.shape[-2] if causal else 1
+    how, sizes, strides, mask_col = "none", [1, 1, 1], [0, 0, 0], 0
+    if mask is not None:
+        how = "keep" if mask.dtype == torch.bool else "add"
+        mask, sizes, strides = layout.broadcast_strides(mask.view(torch.uint8) if how == "keep" else mask)
+        mask_col = mask.stride(-1)
+    x = layout.dense(x)
+    rows, cols = x.shape
+    shared = (cols, x.stride(0), 1 / temperature, *sizes[1:], *strides, mask_col, queries)
+    constants = dict(KIND=kind, MASK=how, CAUSAL=causal)
+    if cols <= layout.WIDEST:
+        height, width, warps = layout.tile(cols)
+        _forward_rows[(triton.cdiv(rows, height),)](x, mask, y, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)
+        count(kind, "triton", "rows")
+        return y
+    splits, span = layout.spans(rows, cols)
+    part = torch.empty(rows, splits, 2, dtype=torch.float32, device=x.device)
+    constants |= dict(SPLITS=layout.power_of_two(splits), CHUNK=layout.CHUNK, num_warps=8)
+    for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
+        _forward_wide[(rows, splits)](x, mask, y, part, *shared, span, READ=read, WRITE=write, **constants)
+    count(kind, "triton", "loop" if splits == 1 else "split")
+    return y

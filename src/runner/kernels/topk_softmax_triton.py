@@ -1,0 +1,105 @@
+"""Kernels of the softmax that keeps k entries of a row: one read of the logits, and k passes over registers."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import layout
+from .dispatch import count
+
+
+@triton.jit
+def _forward(
+    x, values, best, log_z, rows, cols, x_stride, scale, k,
+    RENORMALISE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, KEPT: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    top = tl.max(s, 1)[:, None]
+    top = tl.where(top == float("-inf"), 0.0, top)
+    # an integer that orders like the logit, then like the column from right to left
+    bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
+    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64) * WIDTH + (WIDTH - 1 - col)
+    lowest = -0x7FFFFFFFFFFFFFFF
+    key = tl.where(inside, key, lowest)
+    each = tl.arange(0, KEPT)[None, :]
+    kept = tl.full([HEIGHT, KEPT], lowest, tl.int64)
+    for j in range(k):
+        first = tl.max(key, 1)[:, None]
+        key = tl.where(key == first, lowest, key)
+        kept = tl.where(each == j, first, kept)
+    lane = kept & (WIDTH - 1)
+    bits = ((kept - lane) // WIDTH).to(tl.int32)
+    logit = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    value = tl.where(each < k, tl.exp((logit - top) * scale), 0.0)
+    if RENORMALISE:
+        total = tl.sum(value, 1)[:, None]
+    else:
+        total = tl.sum(tl.exp((s - top) * scale), 1)[:, None]
+    total = tl.where(total == 0, 1.0, total)
+    at = row * k + each
+    inside = (row < rows) & (each < k)
+    tl.store(values + at, (value / total).to(values.dtype.element_ty), inside)
+    tl.store(best + at, WIDTH - 1 - lane, inside)
+    tl.store(log_z + row, top * scale + tl.log(total), row < rows)
+
+
+@triton.jit
+def _backward(
+    grad, x, values, best, log_z, out, rows, cols, x_stride, scale, k,
+    RENORMALISE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, KEPT: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    each = tl.arange(0, KEPT)[None, :]
+    kept = (row < rows) & (each < k)
+    v = tl.load(values + row * k + each, kept, other=0.0).to(tl.float32)
+    g = tl.load(grad + row * k + each, kept, other=0.0).to(tl.float32)
+    dot = tl.sum(v * g, 1)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    d = tl.zeros([HEIGHT, WIDTH], tl.float32)
+    if not RENORMALISE:
+        s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+        d -= tl.exp(s * scale - tl.load(log_z + row, row < rows, other=0.0)) * dot
+    for j in range(k):
+        at = tl.load(best + row * k + j, row < rows, other=0).to(tl.int32)
+        value = tl.load(values + row * k + j, row < rows, other=0.0).to(tl.float32)
+        slope = tl.load(grad + row * k + j, row < rows, other=0.0).to(tl.float32)
+        if RENORMALISE:
+            slope -= dot
+        d = tl.where(col == at, d + value * slope, d)
+    tl.store(out + row * cols + col, (d * scale).to(out.dtype.element_ty), inside)
+
+
+def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, indices and log-partitions along the last dimension of `x`."""
+    lead = x.shape[:-1]
+    values = torch.empty(*lead, k, dtype=x.dtype, device=x.device)
+    best = torch.empty(*lead, k, dtype=torch.int64, device=x.device)
+    log_z = torch.empty(lead, dtype=torch.float32, device=x.device)
+    if x.numel():
+        x = layout.dense(x)
+        height, width, warps = layout.tile(x.shape[1])
+        _forward[(triton.cdiv(len(x), height),)](
+            x, values, best, log_z, *x.shape, x.stride(0), 1 / temperature, k,
+            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, KEPT=layout.power_of_two(k), num_warps=warps,
+        )  # fmt: skip
+        count("topk_softmax", "triton", "rows")
+    return values, best, log_z
+
+
+def backward(grad: Tensor, x: Tensor, values: Tensor, best: Tensor, log_z: Tensor, temperature: float, renormalise: bool) -> Tensor:
+    """Gradient in the logits, from the gradient in the values."""
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if x.numel():
+        x, k = layout.dense(x), values.shape[-1]
+        height, width, warps = layout.tile(x.shape[1])
+        _backward[(triton.cdiv(len(x), height),)](
+            grad.contiguous(), x, values, best, log_z, out, *x.shape, x.stride(0), 1 / temperature, k,
+            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, KEPT=layout.power_of_two(k), num_warps=warps,
+        )  # fmt: skip
+        count("topk_softmax_backward", "triton", "rows")
+    return out

@@ -1,0 +1,85 @@
+"""Densities, exact counts, dropping and growing: against hand-solved cases, published figures and brute force."""
+
+import math
+
+import pytest
+import torch
+
+from runner.components.sparsity._masks import counts, densities, drop, grow
+
+TWO = {"small": (10, 10), "large": (100, 100)}
+
+
+def wide_resnet_22_2():
+    """Shapes and multiply-adds of the layers of WRN-22-2 on 32x32 images."""
+    shapes, macs, width, side = {"stem": (16, 3, 3, 3)}, {"stem": 16 * 27 * 32**2}, 16, 32
+    for group, out in enumerate((32, 64, 128)):
+        for block in range(3):
+            side //= 2 if group and block == 0 else 1
+            layers = {"a": (out, width, 3, 3), "b": (out, out, 3, 3)} | ({"shortcut": (out, width, 1, 1)} if width != out else {})
+            for name, shape in layers.items():
+                shapes[f"{group}.{block}.{name}"] = shape
+                macs[f"{group}.{block}.{name}"] = math.prod(shape) * side**2
+            width = out
+    return shapes | {"head": (10, 128)}, macs | {"head": 1280}
+
+
+@pytest.mark.parametrize("kind", ["erdos_renyi", "erk"])
+def test_densities_solved_by_hand(kind):
+    # 90 %: epsilon = 1010 / (0.2 * 100 + 0.02 * 10000); 80 %: the small layer would exceed 1, and 1920 weights are left for the large one
+    found = densities(TWO, 0.9, kind)
+    assert found["small"] == pytest.approx(0.2 * 1010 / 220)
+    assert found["large"] == pytest.approx(0.02 * 1010 / 220)
+    assert densities(TWO, 0.8, kind) == pytest.approx({"small": 1.0, "large": 0.192})
+
+
+def test_kernels_count_in_erk_alone():
+    shapes = {"conv": (16, 8, 3, 3), "linear": (64, 64)}
+    erk, er = densities(shapes, 0.9, "erk"), densities(shapes, 0.9, "erdos_renyi")
+    assert erk["conv"] / erk["linear"] == pytest.approx((30 / 1152) / (128 / 4096))
+    assert er["conv"] / er["linear"] == pytest.approx((24 / 128) / (128 / 4096))
+
+
+def test_operations_of_a_sparse_wide_resnet_as_published():
+    """varun19299/rigl-reproducibility, docs, main results: at 80 % sparsity WRN-22-2 costs 0.20x with uniform masks and 0.35x with ERK."""
+    shapes, macs = wide_resnet_22_2()
+    cost = lambda kind: sum(macs[n] * d for n, d in densities(shapes, 0.8, kind).items()) / sum(macs.values())
+    assert cost("uniform") == pytest.approx(0.20)
+    assert round(cost("erk"), 2) == 0.35
+
+
+@pytest.mark.parametrize("kind", ["uniform", "erdos_renyi", "erk"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.999])
+def test_the_total_is_exact_and_no_layer_exceeds_itself(kind, sparsity):
+    shapes = wide_resnet_22_2()[0]
+    size = {n: math.prod(s) for n, s in shapes.items()}
+    found = counts(shapes, sparsity, kind)
+    assert sum(found.values()) == round((1 - sparsity) * sum(size.values()))
+    assert all(0 <= found[n] <= size[n] for n in shapes)
+    assert all(0 < d <= 1 + 1e-12 for d in densities(shapes, sparsity, kind).values())
+
+
+def test_equal_weights_go_by_their_place():
+    ones, half = torch.ones(10), torch.arange(10) < 6
+    assert drop(ones, half, 2).nonzero().flatten().tolist() == [0, 1, 2, 3]
+    assert grow(ones, half, 3).nonzero().flatten().tolist() == [6, 7, 8]
+
+
+def test_a_weight_of_zero_is_dropped_before_others_but_never_replaced_by_a_masked_one():
+    mask = torch.tensor([False, True, False, True, True])
+    assert drop(torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]), mask, 1).tolist() == [False, True, False, False, True]
+
+
+def test_drop_and_grow_against_enumeration():
+    g = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        n = int(torch.randint(2, 30, (1,), generator=g))
+        weight, scores = torch.randn(n, generator=g), torch.rand(n, generator=g)
+        mask = torch.rand(n, generator=g) < 0.5
+        active = [i for i in range(n) if mask[i]]
+        k = len(active) // 2
+        kept = drop(weight * mask, mask, k)
+        assert {i for i in range(n) if kept[i]} == set(sorted(active, key=lambda i: -abs(weight[i].item()))[: len(active) - k])
+        grown = grow(scores, kept, k)
+        free = [i for i in range(n) if not kept[i]]
+        assert {i for i in range(n) if grown[i]} == set(sorted(free, key=lambda i: -scores[i].item())[:k])

@@ -1,0 +1,81 @@
+"""The setting, the counters and the reasons of dispatch."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from runner.kernels import dispatch, softmax
+
+
+def test_auto_is_the_reference_on_a_cpu_and_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        softmax(torch.randn(2, 3))
+    assert dispatch.used() == {("softmax", "reference", "torch"): 1}
+
+
+def test_reset_forgets():
+    softmax(torch.randn(2, 3))
+    dispatch.reset()
+    assert dispatch.used() == {}
+
+
+def test_setting_and_context_manager():
+    dispatch.backend("reference")
+    with dispatch.backend("triton"):
+        assert dispatch.chosen() == "triton"
+    assert dispatch.chosen() == "reference"
+    with pytest.raises(ValueError, match="auto, reference, triton"):
+        dispatch.backend("cuda")
+    assert dispatch.chosen() == "reference"
+
+
+def test_triton_where_impossible_says_why():
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="softmax: no Triton kernel for torch.float64"):
+        softmax(torch.randn(2, 3, dtype=torch.float64))
+
+
+def test_why_not(monkeypatch, device):
+    x = torch.randn(2, 3, device=device)
+    assert dispatch.why_not("softmax", x) is None
+    assert "float64" in dispatch.why_not("softmax", x.double())
+    assert "meta" in dispatch.why_not("softmax", x.to("meta"))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert "CPU" in dispatch.why_not("softmax", x.cpu())
+    monkeypatch.setattr(dispatch, "_triton_missing", True)
+    assert dispatch.why_not("softmax", x) == "triton is not installed"
+    with pytest.raises(KeyError, match="softmax"):
+        dispatch.why_not("softmacks", x)
+
+
+def test_fallback_on_a_gpu_warns_once(monkeypatch):
+    """`auto` on a CUDA tensor; a stand-in for the tensor, so that the rule is tested on every machine."""
+
+    class Cuda:
+        is_cuda, dtype, device = True, torch.float64, torch.device("cuda")
+
+    with pytest.warns(UserWarning, match="softmax: the reference runs .* torch.float64"):
+        assert not dispatch.fused("softmax", Cuda)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not dispatch.fused("softmax", Cuda)
+    assert dispatch.used() == {("softmax", "reference", "torch"): 2}
+
+
+def test_inside_vmap_the_reference_runs(device):
+    x = torch.randn(4, 2, 3, device=device)
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="torch.func"):
+        torch.func.vmap(softmax)(x)
+    with dispatch.backend("reference"):
+        torch.testing.assert_close(torch.func.vmap(softmax)(x), x.softmax(-1))
+
+
+@pytest.mark.parametrize("value, outcome", [("reference", "reference"), ("fast", "ValueError: backend 'fast'")])
+def test_environment_sets_the_first_choice_and_triton_is_not_imported(value, outcome):
+    code = "import sys; from runner.kernels import dispatch; print(dispatch.chosen(), 'triton' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**__import__("os").environ, "RUNNER_KERNELS": value})
+    assert outcome in ran.stdout + ran.stderr
+    assert ran.returncode or "False" in ran.stdout
