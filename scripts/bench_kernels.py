@@ -13,6 +13,7 @@ appended to results/kernels.csv (`--out`); --dry writes nothing unless `--out` i
 import argparse
 import csv
 import datetime
+import importlib.metadata
 import os
 import platform
 import statistics
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +35,8 @@ from torch import Tensor  # noqa: E402
 
 from runner import kernels as K  # noqa: E402
 
-COLUMNS = "op pass shape dtype provider ms_p20 ms_p50 ms_p80 bytes GB/s fraction_of_copy ratio_to_peer device torch triton commit date".split()
+MEASURES = ["ms_p20", "ms_p50", "ms_p80", "bytes", "GB/s", "fraction_of_copy", "ratio_to_peer"]
+COLUMNS = ["op", "pass", "shape", "dtype", "provider", *MEASURES, "device", "torch", "triton", "commit", "date"]
 ROWS = {
     "cuda": [(32768, 256), (32768, 1024), (16384, 4096), (4096, 32768), (2048, 65536), (1024, 131072), (512, 262144)],
     "cpu": [(128, 10), (4096, 256), (256, 4096)],
@@ -45,7 +47,7 @@ WEIGHTS = {"cuda": [2**20, 2**24, 2**27, 2**30], "cpu": [2**14, 2**20], "dry": [
 
 @dataclass
 class Case:
-    """One operation at one shape. `make` gives one set of inputs, the differentiable one first; providers take such a set."""
+    """One operation at one shape. `make` gives a set of inputs, the differentiable one first, and providers take such a set."""
 
     op: str
     shape: tuple[int, ...]
@@ -55,7 +57,7 @@ class Case:
     peers: dict[str, Callable]
     forward: int
     backward: int = 0
-    compiled: bool = field(default=True)
+    compiled: bool = True
 
 
 def liger() -> dict[str, Callable]:
@@ -64,7 +66,7 @@ def liger() -> dict[str, Callable]:
         from liger_kernel.ops.softmax import LigerSoftmaxFunction
     except ImportError:
         return {}
-    loss = lambda x, t: LigerCrossEntropyFunction.apply(x, t, None, -100, 0.0, 0.0, "none")[0]  # noqa: E731
+    loss = lambda x, t: LigerCrossEntropyFunction.apply(x, t, None, -100, 0.0, 0.0, "none")[0]
     return {"softmax": LigerSoftmaxFunction.apply, "cross_entropy": loss}
 
 
@@ -161,10 +163,10 @@ def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterat
     rows, cols = shape
     n = rows * cols * dtype.itemsize
     k = min(8, cols)
-    x = lambda: torch.randn(shape, device=device, dtype=dtype).requires_grad_()  # noqa: E731
-    hard = lambda: (x(), torch.randint(cols, (rows,), device=device))  # noqa: E731
-    soft = lambda: (x(), torch.rand(shape, device=device, dtype=dtype))  # noqa: E731
-    seeded = lambda: (x(), torch.tensor(1, device=device))  # noqa: E731
+    x = lambda: torch.randn(shape, device=device, dtype=dtype).requires_grad_()
+    hard = lambda: (x(), torch.randint(cols, (rows,), device=device))
+    soft = lambda: (x(), torch.rand(shape, device=device, dtype=dtype))
+    seeded = lambda: (x(), torch.tensor(1, device=device))
     simple = {
         "softmax": (K.softmax, lambda x: x.softmax(-1)),
         "log_softmax": (K.log_softmax, lambda x: x.log_softmax(-1)),
@@ -176,10 +178,19 @@ def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterat
     for op, (ours, eager) in simple.items():
         yield Case(op, shape, dtype, lambda: (x(),), ours, {"eager": eager}, 2 * n, 3 * n)
     yield Case(
-        "gumbel_softmax", shape, dtype, seeded, lambda x, s: K.gumbel_softmax(x, seed=s), {"eager": lambda x, s: F.gumbel_softmax(x)}, 2 * n, 3 * n
+        "gumbel_softmax",
+        shape,
+        dtype,
+        seeded,
+        lambda x, s: K.gumbel_softmax(x, seed=s),
+        {"eager": lambda x, s: F.gumbel_softmax(x)},
+        2 * n,
+        3 * n,
     )
     router = {"eager": lambda x: x.softmax(-1).topk(k)}
-    yield Case("topk_softmax", shape, dtype, lambda: (x(),), lambda x: K.topk_softmax(x, k), router, n + rows * k * (8 + dtype.itemsize), 2 * n)
+    yield Case(
+        "topk_softmax", shape, dtype, lambda: (x(),), lambda x: K.topk_softmax(x, k), router, n + rows * k * (8 + dtype.itemsize), 2 * n
+    )
     eager = {"eager": lambda x, t: F.cross_entropy(x, t, reduction="none")}
     yield Case("cross_entropy", shape, dtype, hard, K.cross_entropy, eager, n + 12 * rows, 2 * n)
     yield Case("cross_entropy_soft", shape, dtype, soft, K.cross_entropy, eager, 2 * n + 4 * rows, 3 * n)
@@ -187,16 +198,37 @@ def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterat
 
 def weight_cases(n: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
     shape, size = (n // 64, 64), n * dtype.itemsize
-    w = lambda: torch.randn(shape, device=device, dtype=dtype)  # noqa: E731
-    mask = lambda: torch.rand(shape, device=device) < 0.5  # noqa: E731
+    w = lambda: torch.randn(shape, device=device, dtype=dtype)
+    mask = lambda: torch.rand(shape, device=device) < 0.5
     yield Case("nm_prune", shape, dtype, lambda: (w(),), lambda w: K.nm_prune(w, 2, 4), {"eager": eager_nm}, 2 * size + n)
-    yield Case("topk_mask", shape, dtype, lambda: (w(),), lambda w: K.topk_mask(w, w.numel() // 10), {"eager": eager_topk_mask}, size + n, compiled=False)
     yield Case(
-        "masked_sgd", shape, dtype, lambda: (w(), w(), w(), mask()), lambda *t: K.masked_sgd_(*t, lr=0.1), {"eager": eager_sgd}, 5 * size + n
+        "topk_mask",
+        shape,
+        dtype,
+        lambda: (w(),),
+        lambda w: K.topk_mask(w, w.numel() // 10),
+        {"eager": eager_topk_mask},
+        size + n,
+        compiled=False,
+    )
+    yield Case(
+        "masked_sgd",
+        shape,
+        dtype,
+        lambda: (w(), w(), w(), mask()),
+        lambda *t: K.masked_sgd_(*t, lr=0.1),
+        {"eager": eager_sgd},
+        5 * size + n,
     )
     peers = {"eager": eager_adamw, "fused unmasked": fused_unmasked_adamw}
     yield Case(
-        "masked_adamw", shape, dtype, lambda: (w(), w(), w(), w().abs(), mask()), lambda *t: K.masked_adamw_(*t, step=2), peers, 7 * size + n
+        "masked_adamw",
+        shape,
+        dtype,
+        lambda: (w(), w(), w(), w().abs(), mask()),
+        lambda *t: K.masked_adamw_(*t, step=2),
+        peers,
+        7 * size + n,
     )
 
 
@@ -218,42 +250,45 @@ def runner_of(f: Callable, whole: bool) -> Callable:
     return run
 
 
-def measure(run: Callable, sets: list, grads: list, device: str, budget: float) -> tuple[float, float, float]:
-    """Milliseconds at the 20th, 50th and 80th percentile of at least 10 calls that take about `budget` seconds together."""
+def measure(
+    runs: dict[str, Callable], sets: list, grads: dict[str, list], device: str, budget: float
+) -> dict[str, tuple[float, float, float]]:
+    """Milliseconds at the 20th, 50th and 80th percentile for each run. Runs take turns, so that a drift of the machine meets all alike."""
     cuda = device == "cuda"
 
-    def call(i):
-        run(sets[i % len(sets)], grads[i % len(grads)] if grads else None)
+    def call(name, i):
+        inputs, mine = sets[i % len(sets)], grads.get(name)
+        if cuda:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            runs[name](inputs, mine and mine[i % len(mine)])
+            end.record()
+            return start, end
+        begin = time.perf_counter()
+        runs[name](inputs, mine and mine[i % len(mine)])
+        return begin, time.perf_counter()
 
-    def timed(calls):
-        times = []
-        for i in range(calls):
-            if cuda:
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                call(i)
-                end.record()
-                times.append((start, end))
-            else:
-                begin = time.perf_counter()
-                call(i)
-                times.append(1e3 * (time.perf_counter() - begin))
+    def timed(rounds):
+        times = {name: [] for name in runs}
+        for i in range(rounds):
+            for name in runs:
+                times[name].append(call(name, i))
         if cuda:
             torch.cuda.synchronize()
-            times = [start.elapsed_time(end) for start, end in times]
-        return times
+        length = (lambda start, end: start.elapsed_time(end)) if cuda else (lambda begin, end: 1e3 * (end - begin))
+        return {name: [length(*pair) for pair in pairs] for name, pairs in times.items()}
 
     timed(3)
-    calls = min(max(10, int(1e3 * budget / max(statistics.median(timed(3)), 1e-3))), 500)
-    cuts = statistics.quantiles(timed(calls), n=10)
-    return cuts[1], cuts[4], cuts[7]
+    slowest = max(statistics.median(times) for times in timed(3).values())
+    measured = timed(min(max(10, int(1e3 * budget / max(slowest, 1e-3))), 500))
+    return {name: tuple(statistics.quantiles(times, n=10)[i] for i in (1, 4, 7)) for name, times in measured.items()}
 
 
 def copy_bandwidth(device: str, size: int) -> float:
     """GB/s of a large copy within the device's memory, read and write counted."""
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    _, ms, _ = measure(lambda *_: target.copy_(source), [()], [], device, 0.3)
+    _, ms, _ = measure({"copy": lambda *_: target.copy_(source)}, [()], {}, device, 0.3)["copy"]
     return 2 * size / ms / 1e6
 
 
@@ -268,17 +303,20 @@ def bench(case: Case, device: str, mode: str, copy: float, budget: float, facts:
     for label, whole, size in [("forward", False, case.forward), ("forward+backward", True, case.forward + case.backward)]:
         if whole and not case.backward:
             continue
-        ours = None
+        runs, grads = {}, {}
         for name, f in providers.items():
             try:
-                grads = [torch.randn_like(first(f(*inputs))) for inputs in sets[:2]] if whole else []
-                p20, p50, p80 = measure(runner_of(f, whole), sets, grads, device, budget)
-            except Exception as error:  # a peer's refusal is a result too
+                run, example = runner_of(f, whole), first(f(*sets[0]))
+                upstream = [torch.randn_like(example) for _ in sets[:2]] if whole else []
+                run(sets[0], upstream and upstream[0])
+                runs[name], grads[name] = run, upstream
+            except Exception as error:  # what a peer refuses is told, not hidden
                 if name == "runner":
                     raise
                 print(f"{case.op} {case.shape} {name}: {type(error).__name__}: {str(error).splitlines()[0][:100]}", file=sys.stderr)
-                continue
-            ours = ours or p50
+        measured = measure(runs, sets, grads, device, budget)
+        ours = measured["runner"][1]
+        for name, (p20, p50, p80) in measured.items():
             speed = size / p50 / 1e6
             yield {
                 "op": case.op,
@@ -298,21 +336,11 @@ def bench(case: Case, device: str, mode: str, copy: float, budget: float, facts:
 
 
 def environment(device: str, dry: bool) -> dict[str, str]:
-    try:
-        import triton
-
-        version = triton.__version__
-    except ImportError:
-        version = ""
+    triton = next((d.version for d in importlib.metadata.distributions(name="triton")), "")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
-    return {
-        "device": name + (", interpreter" if dry else ""),
-        "torch": torch.__version__,
-        "triton": version,
-        "commit": commit,
-        "date": datetime.date.today().isoformat(),
-    }
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU {platform.machine()}, threads: {torch.get_num_threads()}"
+    date = datetime.date.today().isoformat()
+    return {"device": name + (", interpreter" if dry else ""), "torch": torch.__version__, "triton": triton, "commit": commit, "date": date}
 
 
 def cases(mode: str, dtypes: list[str], device: str) -> Iterator[Case]:

@@ -67,8 +67,6 @@ def config(group: str, option: str, args: dict | None = None, **extra) -> dict:
         tree[group] = {**trainer, "name": option}
     else:
         tree[group] = node
-        if group == "data":
-            tree["model"] = {"name": "mlp"}
         if group == "model" and option not in ("mlp",):
             tree["data"] = _data_for(option, tree["data"])
     return tree

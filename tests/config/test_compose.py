@@ -48,6 +48,15 @@ def test_every_recipe_composes_at_every_scale(composed, name, scale):
     assert config.settings["scale"] == scale
 
 
+def test_values_of_a_recipe_go_with_its_option(composed):
+    assert composed("+recipe=noise/co_teaching").one("learner").option == "co_teaching"
+    assert composed("+recipe=noise/co_teaching", "learner=supervised").one("learner").args == {}
+    assert composed("+recipe=noisy_labels", "noise=pair", "noise.rate=0.1").one("noise").args["rate"] == 0.1
+    assert composed("+recipe=noise/mixup", "with=[elr]")["with"][0].args["lam"] == 3.0
+    with pytest.raises(UserError, match="unknown key 'learner.forget'"):
+        composed("+recipe=noise/co_teaching", "learner=supervised", "+learner.forget=0.1")
+
+
 def test_scale_lies_over_the_recipe(composed):
     assert composed("+recipe=noisy_labels", "scale=smoke").one("trainer").args["duration"] == "2ep"
     assert composed("+recipe=noisy_labels", "scale=smoke", "trainer.duration=3it").one("trainer").args["duration"] == "3it"

@@ -12,9 +12,9 @@ if not GPU:
 from runner.kernels import dispatch, layout  # noqa: E402
 
 TOLERANCE = {
-    torch.float32: dict(rtol=2e-5, atol=1e-5),
-    torch.float16: dict(rtol=2e-3, atol=1e-3),
-    torch.bfloat16: dict(rtol=1.6e-2, atol=8e-3),
+    torch.float32: {"rtol": 2e-5, "atol": 1e-5},
+    torch.float16: {"rtol": 2e-3, "atol": 1e-3},
+    torch.bfloat16: {"rtol": 1.6e-2, "atol": 8e-3},
 }
 
 

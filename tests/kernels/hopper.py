@@ -53,20 +53,25 @@ def compile_only(self, *args, grid, warmup, **options):
             usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         stack = int(re.search(r"STACK:(\d+)", usage)[1])
         module = self.fn.__module__.rpartition(".")[2]
-        print(json.dumps({"module": module, "kernel": self.fn.__name__, "options": options, "stack": stack, "shared": compiled.metadata.shared}))
+        print(
+            json.dumps(
+                {"module": module, "kernel": self.fn.__name__, "options": options, "stack": stack, "shared": compiled.metadata.shared}
+            )
+        )
     return compiled
 
 
 def launch_everything(dtype):
-    for cols in (200, 4096, 65536):
+    for cols in (4096, 65536):
         x = torch.empty(4, cols, dtype=dtype, requires_grad=True)
-        for f in (kernels.softmax, kernels.log_softmax, kernels.sparsemax, kernels.entmax15):
+        for f in (kernels.softmax, kernels.entmax15):
             f(x).sum().backward()
         labels = torch.zeros(4, dtype=torch.int64)
         kernels.cross_entropy(x, labels, weight=torch.empty(cols), label_smoothing=0.1).sum().backward()
         kernels.cross_entropy_with_gradient(x, torch.empty(4, cols, dtype=dtype))
         if cols == 4096:
-            kernels.entmax(x, 1.3).sum().backward()
+            kernels.log_softmax(x).sum().backward()
+            kernels.sparsemax(x).sum().backward()
             kernels.entmax(x, 3.0)
             kernels.softmax_plus_one(x, mask=torch.ones(cols, dtype=torch.bool), causal=True)
             kernels.softmax(x, mask=torch.empty(cols))

@@ -1,5 +1,6 @@
 """The setting, the counters and the reasons of dispatch."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -7,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from runner.kernels import dispatch, softmax
+from runner.kernels import dispatch, softmax, topk_mask
 
 
 def test_auto_is_the_reference_on_a_cpu_and_says_nothing():
@@ -34,7 +35,7 @@ def test_setting_and_context_manager():
 
 
 def test_triton_where_impossible_says_why():
-    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="softmax: no Triton kernel for torch.float64"):
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match=r"softmax: no Triton kernel for torch\.float64"):
         softmax(torch.randn(2, 3, dtype=torch.float64))
 
 
@@ -57,7 +58,7 @@ def test_fallback_on_a_gpu_warns_once(monkeypatch):
     class Cuda:
         is_cuda, dtype, device = True, torch.float64, torch.device("cuda")
 
-    with pytest.warns(UserWarning, match="softmax: the reference runs .* torch.float64"):
+    with pytest.warns(UserWarning, match=r"softmax: the reference runs .* torch\.float64"):
         assert not dispatch.fused("softmax", Cuda)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -65,17 +66,26 @@ def test_fallback_on_a_gpu_warns_once(monkeypatch):
     assert dispatch.used() == {("softmax", "reference", "torch"): 2}
 
 
+def test_kernels_launch_on_the_device_of_their_argument(monkeypatch, device):
+    seen, guard = [], torch.cuda.device_of
+    monkeypatch.setattr(torch.cuda, "device_of", lambda x: seen.append(x.shape) or guard(x))
+    with dispatch.backend("triton"):
+        softmax(torch.randn(2, 3, device=device))
+        topk_mask([torch.randn(4, device=device), torch.randn(5, device=device)], 2)
+    assert seen == [(2, 3), (4,)]
+
+
 def test_inside_vmap_the_reference_runs(device):
     x = torch.randn(4, 2, 3, device=device)
-    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="torch.func"):
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match=r"torch\.func"):
         torch.func.vmap(softmax)(x)
     with dispatch.backend("reference"):
         torch.testing.assert_close(torch.func.vmap(softmax)(x), x.softmax(-1))
 
 
-@pytest.mark.parametrize("value, outcome", [("reference", "reference"), ("fast", "ValueError: backend 'fast'")])
-def test_environment_sets_the_first_choice_and_triton_is_not_imported(value, outcome):
-    code = "import sys; from runner.kernels import dispatch; print(dispatch.chosen(), 'triton' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**__import__("os").environ, "RUNNER_KERNELS": value})
-    assert outcome in ran.stdout + ran.stderr
-    assert ran.returncode or "False" in ran.stdout
+def test_environment_sets_the_first_choice_and_triton_is_not_imported():
+    code = "import sys; from runner.kernels import dispatch; print(dispatch.chosen(), 'triton' in sys.modules); dispatch.backend('fast')"
+    environment = {**os.environ, "RUNNER_KERNELS": "reference", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ran.stdout.split() == ["reference", "False"]
+    assert "ValueError: backend 'fast': choose one of auto, reference, triton" in ran.stderr

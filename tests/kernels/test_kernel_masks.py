@@ -27,11 +27,10 @@ def by_hand(values, n):
 # N:M
 
 
-@pytest.mark.parametrize("n, m", [(1, 1), (1, 2), (2, 4), (4, 8), (3, 5), (8, 8), (2, 32), (31, 32)])
-@pytest.mark.parametrize("dim", [0, 1, -1])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 2), (2, 4), (4, 8), (3, 5), (8, 8), (2, 32), (31, 32)])
+@pytest.mark.parametrize(("dim", "dtype"), [(0, torch.float32), (1, torch.bfloat16), (-1, torch.float32), (-1, torch.float16)])
 def test_nm_parity(n, m, dim, dtype, device):
-    shape = [6, 6, 6]
+    shape = [5, 5, 5]
     shape[dim] = 3 * m
     w = torch.randint(-5, 5, shape, device=device).to(dtype)
     expected = nm_prune(w, n, m, dim)
@@ -48,7 +47,9 @@ def test_nm_parity(n, m, dim, dtype, device):
 
 
 def test_nm_ties_signs_and_special_values(backend, device):
-    w = torch.tensor([[1.0, -1.0, 1.0, -1.0], [0.0, -0.0, 0.0, 0.0], [-torch.inf, 3.0, torch.nan, -4.0], [0.5, -2.0, 2.0, 1.0]], device=device)
+    w = torch.tensor(
+        [[1.0, -1.0, 1.0, -1.0], [0.0, -0.0, 0.0, 0.0], [-torch.inf, 3.0, torch.nan, -4.0], [0.5, -2.0, 2.0, 1.0]], device=device
+    )
     kept = [row.nonzero().flatten().tolist() for row in nm_mask(w, 2, 4)]
     assert kept == [[0, 1], [0, 1], [0, 2], [1, 2]]
 
@@ -91,7 +92,7 @@ def test_sr_ste(backend, dtype, device):
 def test_sr_ste_refuses_a_second_derivative(backend, device):
     w = torch.randn(2, 4, device=device, requires_grad=True)
     (first,) = torch.autograd.grad(sr_ste(w, 1, 2).square().sum(), w, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiat|backward"):
+    with pytest.raises(RuntimeError, match=r"differentiat|backward"):
         first.sum().backward()
 
 
@@ -157,7 +158,7 @@ def test_topk_sizes_and_densities(backend, device):
     assert topk_mask(w[:0], 3).shape == (0, 5)
     assert topk_mask([], 3) == []
     assert torch.equal(topk_mask(w.T, 7), topk_mask(w.T.contiguous(), 7))
-    for bad in (dict(), dict(k=1, density=0.5), dict(density=1.5)):
+    for bad in ({}, {"k": 1, "density": 0.5}, {"density": 1.5}):
         with pytest.raises(ValueError, match="density"):
             topk_mask(w, **bad)
 
@@ -200,5 +201,9 @@ def test_compiles_without_a_graph_break(device):
     with dispatch.backend("triton"):
         dispatch.reset()
         (got,) = torch.autograd.grad(torch.compile(f, fullgraph=True, backend="aot_eager")(w), w)
-    assert set(dispatch.used()) == {("nm_mask", "triton", "dense"), ("sr_ste_backward", "triton", "blocks"), ("topk_mask", "triton", "histogram")}
+    assert set(dispatch.used()) == {
+        ("nm_mask", "triton", "dense"),
+        ("sr_ste_backward", "triton", "blocks"),
+        ("topk_mask", "triton", "histogram"),
+    }
     torch.testing.assert_close(got, expected)

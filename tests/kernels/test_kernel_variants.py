@@ -205,7 +205,7 @@ def test_topk_softmax_edges(backend, device):
 
 @pytest.mark.parametrize("renormalise", [False, True])
 def test_topk_softmax_second_derivative(renormalise, device):
-    f = lambda x: topk_softmax(x, 2, temperature=0.5, renormalise=renormalise)[0]  # noqa: E731
+    f = lambda x: topk_softmax(x, 2, temperature=0.5, renormalise=renormalise)[0]
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(f, x)
     assert torch.autograd.gradgradcheck(f, x)

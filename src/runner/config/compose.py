@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import recipes
-from runner.config.source import SCALE, register
+from runner.config.source import CHOSEN, SCALE, register
 from runner.config import registry
 from runner.core.errors import UserError, nearest
 
@@ -36,13 +36,18 @@ def compose(overrides: list[str], config_name: str = "config") -> dict:
 
 @contextmanager
 def at_scale(overrides: list[str]):
-    """Recipes are read at the scale that the overrides ask for."""
-    asked = [o.partition("=")[2].strip("'\"") for o in overrides if o.startswith("scale=")]
-    token = SCALE.set(asked[-1] if asked else "mini")
+    """Recipes are read at the scale, and without the options, that the overrides replace."""
+    asked = dict(o.split("=", 1) for o in overrides if "=" in o)
+    tokens = SCALE.set(asked.get("scale", "mini").strip("'\"")), CHOSEN.set({g: _names(asked[g]) for g in registry.GROUPS if g in asked})
     try:
         yield
     finally:
-        SCALE.reset(token)
+        SCALE.reset(tokens[0])
+        CHOSEN.reset(tokens[1])
+
+
+def _names(value: str) -> list[str]:
+    return [n.strip().strip("'\"") for n in value.strip("[]").split(",")]
 
 
 def rewrite(arguments: list[str]) -> list[str]:
@@ -51,7 +56,7 @@ def rewrite(arguments: list[str]) -> list[str]:
     for argument in arguments:
         key, sign, value = argument.partition("=")
         group = key.rstrip("+-")
-        names = [n.strip() for n in value.strip("[]").split(",")] if sign else []
+        names = _names(value) if sign else []
         if key == "recipe" and sign:
             found.append(f"+{argument}")
         elif sign and key.endswith(("+", "-")) and (registry.GROUPS.get(group) or group in registry.EXTENDABLE):

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from runner.config.places import CONF, RECIPES
+from runner.config.schema import schema
 from runner.config import registry
 from runner.core.errors import UserError, nearest
 
@@ -57,19 +58,33 @@ def read(name: str) -> dict:
     return content
 
 
-def at_scale(name: str, scale: str) -> dict:
-    """The config part of a recipe at a scale: the recipe, then the scale's general settings, then the recipe's own for that scale."""
+def at_scale(name: str, scale: str, chosen: dict[str, list[str]] | None = None) -> dict:
+    """The config part of a recipe at a scale: the recipe, then the scale's general settings, then the recipe's own for that scale.
+
+    Args:
+        chosen: group -> options that the user chose instead of the recipe's; values that only the recipe's options take are left out.
+    """
     recipe = read(name)
     own = (recipe.get("scales") or {}).get(scale) or {}
     general = parse((CONF / "scale" / f"{scale}.yaml").read_text()) if (CONF / "scale" / f"{scale}.yaml").is_file() else {}
     base = {k: v for k, v in recipe.items() if k not in ABOUT}
     config = functools.reduce(merge, [{k: v for k, v in part.items() if k != "defaults"} for part in (base, general, own)])
-    chosen: dict[str, object] = {}
+    entries: dict[str, object] = {}
     for entry in [*(base.get("defaults") or []), *(own.get("defaults") or [])]:
-        chosen.update(entry if isinstance(entry, dict) else {entry: None})
-    overridden = sorted(chosen, key=lambda k: k.startswith("override "))  # Hydra wants overrides last
-    defaults = ["_self_", *({k: chosen[k]} if chosen[k] is not None else k for k in overridden)]
-    return {"defaults": defaults, **config}
+        entries.update(entry if isinstance(entry, dict) else {entry: None})
+    ordered = sorted(entries, key=lambda k: k.startswith("override "))  # Hydra wants overrides last
+    for group, options in (chosen or {}).items():
+        if isinstance(config.get(group), dict) and entries.get(f"override /{group}") != (options if registry.GROUPS[group] else options[0]):
+            config[group] = _taken(group, options, config[group])
+    return {"defaults": ["_self_", *({k: entries[k]} if entries[k] is not None else k for k in ordered)], **config}
+
+
+def _taken(group: str, options: list[str], values: dict) -> dict:
+    """The values that these options of a group take."""
+    if registry.GROUPS[group]:
+        return {k: v for k, v in values.items() if k in options}
+    known = {p for o in options if o in registry.options(group) for p in schema(group, o).parameters}
+    return {k: v for k, v in values.items() if k in known or isinstance(v, dict)}
 
 
 def merge(below: dict, above: dict) -> dict:

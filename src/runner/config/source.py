@@ -16,6 +16,7 @@ from runner.config.schema import schema
 from runner.config.settings import SECTIONS
 
 SCALE: ContextVar[str] = ContextVar("scale", default="mini")
+CHOSEN: ContextVar[dict] = ContextVar("chosen", default={})  # noqa: B039 - never changed in place
 
 
 class _Source(ConfigSource):
@@ -97,7 +98,7 @@ class RecipeSource(_Source):
         return {"recipe": list(recipes.names())}
 
     def content(self, group, name):
-        return recipes.at_scale(name, SCALE.get()), "_global_"
+        return recipes.at_scale(name, SCALE.get(), CHOSEN.get()), "_global_"
 
 
 class SearchPath(SearchPathPlugin):

@@ -18,11 +18,13 @@ class Info:
         task: `classification`, `regression` or `language`.
         shape: of one input without the batch: (features,), (channels, height, width) or (length,).
         outputs: classes, regression outputs, or size of the vocabulary.
+        predicted: positions at the end of a sequence that have labels (n, predicted); None for all.
     """
 
     task: str
     shape: tuple[int, ...]
     outputs: int
+    predicted: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +99,9 @@ class Split:
         rows = torch.arange(len(self), device=self.y.device)
         self.x, self.transform = change(self._inputs(rows), rows), None
 
+    def close(self) -> None:
+        """Let go of what a finished run need not hold."""
+
     def _inputs(self, rows: Tensor) -> Tensor:
         x = self.x.index_select(0, rows)
         return x if self.transform is None else self.transform(x)
@@ -134,6 +139,10 @@ class LoadedSplit(Split):
     def corrupt(self, change) -> None:
         """As for resident data, but applied to each input as it is read: `change` must depend on the index alone."""
         self.change = change
+
+    def close(self) -> None:
+        """Stop the worker processes."""
+        self._loader = None
 
     def fetch(self, rows: Tensor) -> Batch:
         view = _View(self)

@@ -23,7 +23,7 @@ EVENTS = ("setup", "epoch_start", "batch", "losses", "penalty", "grads", "step",
 RUNGS = {
     "batch": ("select", "target", "mix", "adversarial"),
     "losses": ("correct", "weigh", "select"),
-    "grads": ("combine", "transform", "noise"),
+    "grads": ("combine", "transform", "clip", "noise"),
     "step": ("own", "perturb", "search", "average"),  # each wraps those before it
     "step_end": ("inner-weights", "mask", "average"),
 }
@@ -49,7 +49,7 @@ class Component:
 
 def order(components: list[Component], event: str) -> list[Component]:
     """The components that act at an event, in the order in which they act."""
-    acting = [c for c in components if hasattr(c.object, event)]
+    acting = [c for c in components if callable(getattr(c.object, event, None))]
     acting.sort(key=lambda c: (c.rung(event), c.name))
     return acting[::-1] if event == "eval_exit" else acting
 

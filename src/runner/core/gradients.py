@@ -11,6 +11,16 @@ from runner.core.trail import Trail
 from runner.core.training import Training
 
 
+class Clip:
+    """Scales the gradients down to a largest norm of all together, after what changes their direction and before noise is added."""
+
+    def __init__(self, norm: float):
+        self.norm = norm
+
+    def grads(self, state: State) -> None:
+        torch.nn.utils.clip_grad_norm_(state.parameters(), self.norm)
+
+
 class Gradients:
     """Called once a step, or more often by an optimizer that looks twice. Leaves gradients in `.grad` and returns the loss."""
 
@@ -21,6 +31,7 @@ class Gradients:
 
     def __call__(self) -> Tensor:
         state, total = self.state, None
+        self.trail.parts = []
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
         pieces = [state.batch] if self.training.accumulate == 1 else state.batch.chunk(self.training.accumulate)
@@ -35,8 +46,6 @@ class Gradients:
             self.scale.unscale(state.parameters())
         for hook in self.on.grads:
             hook(state)
-        if self.training.clip is not None:
-            torch.nn.utils.clip_grad_norm_(state.parameters(), self.training.clip)
         state.replay = True
         return total
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import torch
 
+from runner.core.card import card
 from runner.core.clock import Clock
 from runner.core.data import Batch
 from runner.core.events import Component, Events
-from runner.core.gradients import Gradients
+from runner.core.gradients import Clip, Gradients
 from runner.core.measure import Measures
 from runner.core.phases import Phase, lengths, span
 from runner.core.state import State
@@ -31,6 +32,8 @@ class Loop:
     def __init__(self, state: State, learner: Component, components: list[Component], schedule: Callable, measures: Measures, training: Training):
         self.state, self.components, self.measures, self.training = state, components, measures, training
         self.make_schedule = schedule
+        if training.clip is not None:
+            components = [*components, Component("trainer/clip", Clip(training.clip), card(rung={"grads": "clip"}))]
         self.on = Events(components)
         self.trail = Trail(1 if state.device.type == "cpu" else training.check_every)
         if hasattr(learner.object, "predict"):
@@ -101,13 +104,17 @@ class Loop:
             The summary: last and best value of every metric.
         """
         state = self.state
-        while state.phase < len(self.phases):
-            self.enter_phase()
-            end = sum(self.lengths[: state.phase + 1])
-            while state.step < end:
-                self.run_epoch(end, after_step)
-            state.phase += 1
-        return self.measures.finish(self)
+        try:
+            while state.phase < len(self.phases):
+                self.enter_phase()
+                end = sum(self.lengths[: state.phase + 1])
+                while state.step < end:
+                    self.run_epoch(end, after_step)
+                state.phase += 1
+            return self.measures.finish(self)
+        finally:
+            for split in state.data.splits().values():
+                split.close()
 
     def enter_phase(self) -> None:
         """Do what stands at the beginning of a phase, unless the run resumed inside it."""

@@ -1,9 +1,9 @@
 """Fused operations on rows and weights, each with a reference in plain torch.
 
-    from runner.kernels import softmax, sparsemax, dispatch
-    with dispatch.backend("triton"):
-        y = softmax(x, mask=keep)
-    dispatch.used()  # {("softmax", "triton", "rows"): 1}
+from runner.kernels import softmax, sparsemax, dispatch
+with dispatch.backend("triton"):
+    y = softmax(x, mask=keep)
+dispatch.used()  # {("softmax", "triton", "rows"): 1}
 """
 
 from . import dispatch

@@ -6,6 +6,7 @@ half-precision logits in float32. The kernel keeps one number a row for the back
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
@@ -50,7 +51,10 @@ def cross_entropy(
 def cross_entropy_with_gradient(
     logits: Tensor, target: Tensor, *, weight: Tensor | None = None, label_smoothing: float = 0.0, ignore_index: int = -100
 ) -> tuple[Tensor, Tensor]:
-    """The loss of each sample and its gradient in the logits, from one pass over rows that fit. Not differentiable. Arguments as `cross_entropy`."""
+    """The loss of each sample and its gradient in the logits, from one pass over rows that fit. Not differentiable.
+
+    Arguments as `cross_entropy`.
+    """
     logits, target = (x.detach() for x in _broadcast(logits, target))
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
@@ -64,6 +68,8 @@ def cross_entropy_with_gradient(
 
 def _broadcast(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     soft = target.is_floating_point()
+    if target.shape == (logits.shape if soft else logits.shape[:-1]):
+        return logits, target
     if soft and target.shape[-1] != logits.shape[-1]:
         raise ValueError(f"soft targets over {target.shape[-1]} classes for logits over {logits.shape[-1]}")
     lead = torch.broadcast_shapes(logits.shape[:-1], target.shape[:-1] if soft else target.shape)
@@ -93,30 +99,34 @@ def _coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothi
 
 
 def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
-    log_p = REFERENCES["log_softmax"](accumulator(logits))
-    if target.is_floating_point() or smoothing:
-        q = _coefficients(logits, target, weight, smoothing, ignore_index)
-        loss = -(q * log_p).sum(-1)
-        if asks(loss) and loss.detach().isfinite().all():
+    s = accumulator(logits)
+    if asks(s):
+        loss = _nll(s.log_softmax(-1), target, weight, smoothing, ignore_index)
+        if loss.detach().isfinite().all():
             return loss
-        return -(q * log_p.where(q != 0, 0)).sum(-1)  # classes at -inf count only where they have weight
-    valid = target != ignore_index
-    hot = target.where(valid, 0)
-    share = valid.to(log_p.dtype) if weight is None else weight[hot].where(valid, 0)
-    return -share * log_p.gather(-1, hot[..., None])[..., 0].where(share != 0, 0)
+    return _nll(REFERENCES["log_softmax"](s), target, weight, smoothing, ignore_index, masked=True)
 
 
-@torch.library.custom_op("runner::cross_entropy", mutates_args=())
+def _nll(log_p: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, masked: bool = False) -> Tensor:
+    """- sum w q log p. If `masked`, classes at -inf that have no share of the target are left out."""
+    if target.is_floating_point() or smoothing or weight is not None:
+        q = _coefficients(log_p, target, weight, smoothing, ignore_index)
+        return -(q * (log_p.where(q != 0, 0) if masked else log_p)).sum(-1)
+    loss = F.nll_loss(log_p.reshape(-1, log_p.shape[-1]), target.reshape(-1), ignore_index=ignore_index, reduction="none")
+    return loss.view(target.shape)
+
+
+@dispatch.kernel("cross_entropy")
 def fused_cross_entropy(
     logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss, log-partition and sum of the coefficients of each row (over classes that are not at -inf), and the gradient (empty unless asked for)."""
+    """Loss, log-partition and sum of the coefficients (of classes not at -inf) of each row, and the gradient (empty unless asked for)."""
     from . import cross_entropy_triton
 
     return cross_entropy_triton.forward(logits, target, weight, smoothing, ignore_index, gradient)
 
 
-@torch.library.custom_op("runner::cross_entropy_backward", mutates_args=())
+@dispatch.kernel("cross_entropy_backward")
 def cross_entropy_backward(
     grad: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None, log_z: Tensor, mass: Tensor, smoothing: float, ignore_index: int
 ) -> Tensor:

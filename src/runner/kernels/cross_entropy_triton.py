@@ -127,7 +127,7 @@ def _arguments(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: floa
     x = layout.dense(x)
     shared = (x.shape[1], x.stride(0), smoothing, ignore_index, *sizes[1:], *strides, target.stride(-1))
     weight = None if weight is None else weight.contiguous()
-    return x, target, weight, shared, dict(HARD=hard, WEIGHTED=weight is not None)
+    return x, target, weight, shared, {"HARD": hard, "WEIGHTED": weight is not None}
 
 
 def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, gradient: bool):
@@ -142,7 +142,20 @@ def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, 
     if cols <= layout.WIDEST // 2:  # a wider tile of logits and coefficients would spill
         height, width, warps = layout.tile(cols)
         _loss_rows[(triton.cdiv(rows, height),)](
-            x, target, weight, loss, log_z, mass, grad, rows, *shared, **constants, GRADIENT=gradient, HEIGHT=height, WIDTH=width, num_warps=warps
+            x,
+            target,
+            weight,
+            loss,
+            log_z,
+            mass,
+            grad,
+            rows,
+            *shared,
+            **constants,
+            GRADIENT=gradient,
+            HEIGHT=height,
+            WIDTH=width,
+            num_warps=warps,
         )
         count("cross_entropy", "triton", "rows")
         return loss, log_z, mass, grad

@@ -4,6 +4,7 @@
 variable RUNNER_KERNELS sets the first choice. Triton runs on CPU tensors only under TRITON_INTERPRET=1 (set before triton is imported).
 """
 
+import functools
 import os
 import warnings
 from collections import Counter
@@ -105,6 +106,23 @@ def fused(op: str, x: Tensor, refuse: str | None = None) -> bool:
     if not torch.compiler.is_compiling():
         count(op, "reference", "torch")
     return False
+
+
+def kernel(name: str, mutates: tuple[str, ...] = ()) -> Callable:
+    """Make a function that launches kernels the operator `runner::name`, which torch.compile takes as it is.
+
+    It runs with the device of its first argument (a tensor or a list of them) as the current one, where Triton launches.
+    """
+
+    def define(launch: Callable):
+        @functools.wraps(launch)
+        def guarded(first, *rest):
+            with torch.cuda.device_of(first if isinstance(first, Tensor) else first[0]):
+                return launch(first, *rest)
+
+        return torch.library.custom_op(f"runner::{name}", guarded, mutates_args=mutates)
+
+    return define
 
 
 backend(os.environ.get("RUNNER_KERNELS", "auto"))

@@ -154,7 +154,7 @@ class _Entmax(torch.autograd.Function):
         return entmax_gradient(y, grad, alpha), _alpha_gradient(y, grad, alpha) if ctx.needs_input_grad[1] else None
 
 
-@torch.library.custom_op("runner::entmax", mutates_args=())
+@dispatch.kernel("entmax")
 def fused_entmax(x: Tensor, alpha: float, kind: str) -> Tensor:
     from . import entmax_triton
 

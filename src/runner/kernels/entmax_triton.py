@@ -80,7 +80,7 @@ def _close(tau, total, slope, size, KIND: tl.constexpr):
 
 @triton.jit
 def _value(z, tau, total, p, KIND: tl.constexpr):
-    value, slope = _terms(z, tau, p, KIND)
+    value, _slope = _terms(z, tau, p, KIND)
     if KIND == "sparsemax" or KIND == "entmax15":
         return value
     return value / tl.where(total == 0, 1.0, total)
@@ -135,16 +135,14 @@ def _sums(kept, found, top, scale, tau, p, KIND: tl.constexpr, CHUNK: tl.constex
 
 
 @triton.jit
-def _forward_wide(
-    x, y, kept, rows, cols, x_stride, scale, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr, CHUNK: tl.constexpr
-):
+def _forward_wide(x, y, kept, rows, cols, x_stride, scale, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr, CHUNK: tl.constexpr):
     """One program a row: keep the few entries within reach of the running maximum, search among those, read the row again to write."""
     program = tl.program_id(0).to(tl.int64)
     programs = tl.num_programs(0).to(tl.int64)
     kept += program * cols
     source = x + program * x_stride
     target = y + program * cols
-    for row in range(tl.program_id(0), rows, tl.num_programs(0)):
+    for _row in range(tl.program_id(0), rows, tl.num_programs(0)):
         top = float("-inf")
         found = 0
         for start in tl.range(0, cols, CHUNK, num_stages=3):
@@ -166,7 +164,7 @@ def _forward_wide(
         step = 0
         moving = True
         while moving:
-            power, slope, within = _sums(kept, found, top, scale, tau, p, KIND, CHUNK)
+            power, slope, _within = _sums(kept, found, top, scale, tau, p, KIND, CHUNK)
             tau, low, high, size, open = _advance(tau, low, high, power, slope, size, p, KIND)
             step += 1
             moving = open & (step < STEPS)
@@ -189,7 +187,7 @@ def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     x = layout.dense(x)
     rows, cols = x.shape
     shared = (rows, cols, x.stride(0), alpha - 1, 1 / (alpha - 1), 1 / cols)
-    constants = dict(KIND="steep" if alpha > 2 else kind, STEPS=40)
+    constants = {"KIND": "steep" if alpha > 2 else kind, "STEPS": 40}
     if cols <= layout.WIDEST:
         height, width, warps = layout.tile(cols)
         _forward_rows[(triton.cdiv(rows, height),)](x, y, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)

@@ -5,12 +5,16 @@ tensor, with `dim` last and the other dimensions flattened, takes word column % 
 (column // 4, row mod 2^32, row // 2^32, 0) under the key `seed`; u is its upper 24 bits, centred.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits
 from .softmax import REFERENCES, family_backward
+
+MASK = 0xFFFFFFFF
 
 
 def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1, *, seed: int | Tensor | None = None) -> Tensor:
@@ -42,17 +46,14 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
     return y.movedim(-1, dim)
 
 
-def gumbel_noise(shape: torch.Size | tuple[int, ...], seed: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
+def gumbel_noise(shape: tuple[int, ...], seed: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """The noise that `gumbel_softmax` adds to a tensor of `shape`, its categories last; float32."""
-    rows, cols = shape[:-1].numel() if isinstance(shape, torch.Size) else torch.Size(shape[:-1]).numel(), shape[-1]
+    rows, cols = math.prod(shape[:-1]), shape[-1]
     row = torch.arange(rows, device=device)[:, None]
     counters = (torch.arange(-(-cols // 4), device=device)[None], row & MASK, row >> 32, torch.zeros_like(row))
     words = torch.stack(torch.broadcast_tensors(*philox(counters, seed)), -1).flatten(-2)[:, :cols]
     u = ((words >> 8).float() + 0.5) * 2**-24
     return (-(-u.log()).log()).view(shape)
-
-
-MASK = 0xFFFFFFFF
 
 
 def philox(counter: tuple[Tensor, ...], seed: int | Tensor) -> tuple[Tensor, ...]:
@@ -74,7 +75,7 @@ def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
     return ((total << 16) | (low & 0xFFFF)) & MASK, total >> 16
 
 
-@torch.library.custom_op("runner::gumbel_softmax", mutates_args=())
+@dispatch.kernel("gumbel_softmax")
 def fused_gumbel_softmax(x: Tensor, seed: Tensor, tau: float) -> Tensor:
     from . import gumbel_softmax_triton
 

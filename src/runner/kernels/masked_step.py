@@ -1,6 +1,6 @@
 """Optimizer steps under a sparsity mask, in place and in one pass.
 
-Each is the step of torch.optim followed by zeroing the weights and the optimizer's state outside of the mask, so that an entry that is
+Each is the step of torch.optim followed by multiplying the weights and the optimizer's state with the mask, so that an entry that is
 pruned starts afresh should it ever come back. Arithmetic is in float32; every tensor keeps its dtype.
 """
 
@@ -13,7 +13,15 @@ from .layout import accumulator
 
 @torch.no_grad()
 def masked_sgd_(
-    param: Tensor, grad: Tensor, momentum_buffer: Tensor, mask: Tensor, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False
+    param: Tensor,
+    grad: Tensor,
+    momentum_buffer: Tensor,
+    mask: Tensor,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
 ) -> None:
     """SGD with momentum (torch.optim.SGD without dampening) on all of one shape; `mask` is boolean, the buffer starts as zeros."""
     tensors = (param, grad, momentum_buffer, mask)
@@ -71,12 +79,11 @@ def _adamw_(param, grad, exp_avg, exp_avg_sq, mask, lr, beta1, beta2, eps, weigh
 
 def _keep(mask: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
     """Store the masked new values; in float32 the two of a pair are one tensor."""
-    drop = ~mask
     for stored, new in pairs:
-        stored.copy_(new.masked_fill_(drop, 0))
+        stored.copy_(new.mul_(mask))
 
 
-@torch.library.custom_op("runner::masked_sgd_", mutates_args=("param", "buffer"))
+@dispatch.kernel("masked_sgd_", mutates=("param", "buffer"))
 def fused_sgd_(
     param: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor, lr: float, momentum: float, weight_decay: float, nesterov: bool
 ) -> None:
@@ -85,7 +92,7 @@ def fused_sgd_(
     masked_step_triton.sgd(param, grad, buffer, mask, lr, momentum, weight_decay, nesterov)
 
 
-@torch.library.custom_op("runner::masked_adamw_", mutates_args=("param", "exp_avg", "exp_avg_sq"))
+@dispatch.kernel("masked_adamw_", mutates=("param", "exp_avg", "exp_avg_sq"))
 def fused_adamw_(
     param: Tensor,
     grad: Tensor,

@@ -19,13 +19,15 @@ def nm_mask(w: Tensor, n: int, m: int, dim: int = -1) -> Tensor:
 
 
 def nm_prune(w: Tensor, n: int, m: int, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """`w` where its N:M mask keeps it and 0 elsewhere, and the mask, from one pass. Pruned weights get no gradient. Arguments as `nm_mask`."""
+    """`w` times its N:M mask, and the mask, from one pass. Pruned weights get no gradient. Arguments as `nm_mask`."""
     return _nm(w, n, m, dim, prune=True)
 
 
 def sr_ste(w: Tensor, n: int, m: int, dim: int = -1, decay: float = 2e-4) -> Tensor:
-    """The pruned weights; all weights get the whole gradient, and pruned ones decay * w beside it. There is no second derivative, as this is not the
-    gradient of a function. Arguments as `nm_mask`."""
+    """The pruned weights; all weights get the whole gradient, and pruned ones decay * w beside it. Arguments as `nm_mask`.
+
+    This is not the gradient of a function, so that there is no second derivative.
+    """
     if dispatch.fused("nm_mask", w, _fit(w, n, m, dim)):
         return fused_nm(w, n, m, dim % w.ndim, True, decay)[0]
     return _SrSte.apply(w, _reference(w.detach(), n, m, dim), decay)
@@ -42,7 +44,7 @@ def _nm(w: Tensor, n: int, m: int, dim: int, prune: bool) -> tuple[Tensor, Tenso
     if dispatch.fused("nm_mask", w, _fit(w, n, m, dim)):
         return fused_nm(w, n, m, dim % w.ndim, prune, None)
     mask = _reference(w.detach(), n, m, dim)
-    return torch.where(mask, w, 0) if prune else w, mask
+    return w * mask if prune else w, mask
 
 
 def _reference(w: Tensor, n: int, m: int, dim: int) -> Tensor:
@@ -58,7 +60,7 @@ def _reference(w: Tensor, n: int, m: int, dim: int) -> Tensor:
 class _SrSte(torch.autograd.Function):
     @staticmethod
     def forward(w, mask, decay):
-        return torch.where(mask, w, 0)
+        return w * mask
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -69,10 +71,10 @@ class _SrSte(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         w, mask = ctx.saved_tensors
-        return grad + ctx.decay * torch.where(mask, 0, w), None, None
+        return grad + ctx.decay * w * ~mask, None, None
 
 
-@torch.library.custom_op("runner::nm_mask", mutates_args=())
+@dispatch.kernel("nm_mask")
 def fused_nm(w: Tensor, n: int, m: int, dim: int, prune: bool, decay: float | None) -> tuple[Tensor, Tensor]:
     """Pruned weights (empty unless asked for) and mask. With a `decay` the gradient is SR-STE's."""
     from . import nm_mask_triton
@@ -80,7 +82,7 @@ def fused_nm(w: Tensor, n: int, m: int, dim: int, prune: bool, decay: float | No
     return nm_mask_triton.forward(w, n, m, dim, prune)
 
 
-@torch.library.custom_op("runner::sr_ste_backward", mutates_args=())
+@dispatch.kernel("sr_ste_backward")
 def sr_ste_backward(grad: Tensor, w: Tensor, mask: Tensor, decay: float) -> Tensor:
     from . import nm_mask_triton
 
@@ -108,7 +110,7 @@ def _backward(ctx, grad, _):
     if not ctx.prune:
         grad = None
     elif not w:
-        grad = torch.where(mask, grad, 0)
+        grad = grad * mask
     else:
         grad = sr_ste_backward(grad, w[0], mask, ctx.decay)
     return grad, None, None, None, None, None

@@ -36,7 +36,7 @@ def _strided_groups(
     keep = _keep(value, lane, N, M, GROUPS, WIDTH)
     tl.store(mask + at, keep.to(tl.int8), inside)
     if PRUNE:
-        tl.store(pruned + at, tl.where(keep, value, 0.0), inside)
+        tl.store(pruned + at, value * keep.to(value.dtype), inside)
 
 
 @triton.jit
@@ -47,7 +47,7 @@ def _dense_groups(w, mask, pruned, n, N: tl.constexpr, M: tl.constexpr, PRUNE: t
     keep = tl.reshape(_keep(tl.reshape(value, [GROUPS, M]), tl.arange(0, M)[None, :], N, M, GROUPS, M), [GROUPS * M])
     tl.store(mask + at, keep.to(tl.int8), at < n)
     if PRUNE:
-        tl.store(pruned + at, tl.where(keep, value, 0.0), at < n)
+        tl.store(pruned + at, value * keep.to(value.dtype), at < n)
 
 
 @triton.jit
@@ -79,6 +79,8 @@ def forward(w: Tensor, n: int, m: int, dim: int, prune: bool) -> tuple[Tensor, T
 def backward(grad: Tensor, w: Tensor, mask: Tensor, decay: float) -> Tensor:
     out = torch.empty(w.shape, dtype=w.dtype, device=w.device)
     if w.numel():
-        _pull[(triton.cdiv(w.numel(), BLOCK),)](grad.contiguous(), w.contiguous(), mask.view(torch.int8), out, w.numel(), decay, BLOCK=BLOCK)
+        _pull[(triton.cdiv(w.numel(), BLOCK),)](
+            grad.contiguous(), w.contiguous(), mask.view(torch.int8), out, w.numel(), decay, BLOCK=BLOCK
+        )
         count("sr_ste_backward", "triton", "blocks")
     return out

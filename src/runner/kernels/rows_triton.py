@@ -103,14 +103,12 @@ def backward(kind: str, y: Tensor, grad: Tensor, scale: float, alpha: float) -> 
     shared = (cols, y.stride(0), grad.stride(0), scale, alpha)
     if cols <= layout.WIDEST:
         height, width, warps = layout.tile(cols)
-        _backward_rows[(triton.cdiv(rows, height),)](
-            y, grad, out, rows, *shared, KIND=kind, HEIGHT=height, WIDTH=width, num_warps=warps
-        )
+        _backward_rows[(triton.cdiv(rows, height),)](y, grad, out, rows, *shared, KIND=kind, HEIGHT=height, WIDTH=width, num_warps=warps)
         count(f"{kind}_backward", "triton", "rows")
         return out
     splits, span = layout.spans(rows, cols)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=y.device)
-    constants = dict(KIND=kind, SPLITS=layout.power_of_two(splits), CHUNK=layout.CHUNK, num_warps=8)
+    constants = {"KIND": kind, "SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "num_warps": 8}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _backward_wide[(rows, splits)](y, grad, out, part, *shared, span, READ=read, WRITE=write, **constants)
     count(f"{kind}_backward", "triton", "loop" if splits == 1 else "split")

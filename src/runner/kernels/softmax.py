@@ -33,7 +33,7 @@ def log_softmax(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, 
 def softmax_plus_one(
     x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, mask: Tensor | None = None, causal: bool = False
 ) -> Tensor:
-    """exp(s_i) / (1 + sum_j exp(s_j)): a row may give all its weight away. Miller 2023, "Attention is off by one". Arguments as `softmax`."""
+    """exp(s_i) / (1 + sum_j exp(s_j)): a row may sum to less than one. Miller 2023, "Attention is off by one". Arguments as `softmax`."""
     return _normalise("softmax_plus_one", x, dim, temperature, mask, causal)
 
 
@@ -96,14 +96,14 @@ def _normalise(kind: str, x: Tensor, dim: int, temperature: float | Tensor, mask
     return y.movedim(-1, dim)
 
 
-@torch.library.custom_op("runner::softmax", mutates_args=())
+@dispatch.kernel("softmax")
 def fused_softmax(x: Tensor, mask: Tensor | None, temperature: float, causal: bool, kind: str) -> Tensor:
     from . import softmax_triton
 
     return softmax_triton.forward(kind, x, mask, temperature, causal)
 
 
-@torch.library.custom_op("runner::family_backward", mutates_args=())
+@dispatch.kernel("family_backward")
 def family_backward(y: Tensor, grad: Tensor, scale: float, alpha: float, kind: str) -> Tensor:
     """The backward of every mapping of the family: softmax's kinds, sparsemax and entmax."""
     from . import rows_triton

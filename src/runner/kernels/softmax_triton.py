@@ -126,7 +126,7 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
     x = layout.dense(x)
     rows, cols = x.shape
     shared = (cols, x.stride(0), 1 / temperature, *sizes[1:], *strides, mask_col, queries)
-    constants = dict(KIND=kind, MASK=how, CAUSAL=causal)
+    constants = {"KIND": kind, "MASK": how, "CAUSAL": causal}
     if cols <= layout.WIDEST:
         height, width, warps = layout.tile(cols)
         _forward_rows[(triton.cdiv(rows, height),)](x, mask, y, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)
@@ -134,7 +134,7 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
         return y
     splits, span = layout.spans(rows, cols)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=x.device)
-    constants |= dict(SPLITS=layout.power_of_two(splits), CHUNK=layout.CHUNK, num_warps=8)
+    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "num_warps": 8}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _forward_wide[(rows, splits)](x, mask, y, part, *shared, span, READ=read, WRITE=write, **constants)
     count(kind, "triton", "loop" if splits == 1 else "split")

@@ -30,7 +30,7 @@ def _reference(x: Tensor, eps: float) -> Tensor:
     return e.relu() / (e.abs().where(x != -torch.inf, 0).sum(-1, keepdim=True) + eps * one)
 
 
-@torch.library.custom_op("runner::softpick", mutates_args=())
+@dispatch.kernel("softpick")
 def fused_softpick(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """The output, and for each row the maximum (at least 0) and the denominator relative to its exponential."""
     from . import softpick_triton
@@ -38,7 +38,7 @@ def fused_softpick(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     return softpick_triton.forward(x, eps)
 
 
-@torch.library.custom_op("runner::softpick_backward", mutates_args=())
+@dispatch.kernel("softpick_backward")
 def softpick_backward(grad: Tensor, x: Tensor, top: Tensor, total: Tensor) -> Tensor:
     from . import softpick_triton
 

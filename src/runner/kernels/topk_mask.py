@@ -47,7 +47,7 @@ def _reference(tensors: list[Tensor], k: int) -> list[Tensor]:
     return [part.view(x.shape) for part, x in zip(mask.split([x.numel() for x in tensors]), tensors, strict=True)]
 
 
-@torch.library.custom_op("runner::topk_mask", mutates_args=())
+@dispatch.kernel("topk_mask")
 def fused_topk(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
     from . import topk_mask_triton
 

@@ -1,6 +1,6 @@
 """Selection by histogram: the bits of |w| as a float32 order like the number, so that a few histograms of their digits find the k-th.
 
-Digits of 11, 10 and 10 bits: each pass counts the digit among the keys that agree with the digits found before, and a program of one
+Digits of 10, 10 and 11 bits: each pass counts the digit among the keys that agree with the digits found before, and a program of one
 chooses the next. Half-precision keys have no third digit. Only integers are added, so that the result does not depend on the order.
 """
 
@@ -15,7 +15,7 @@ from . import layout
 from .dispatch import count
 
 BLOCK = 4096
-COUNTED = 16384  # keys a program counts at a time, several for each bin
+COUNTED = 8192  # keys a program counts at a time, several for each bin
 
 
 @triton.jit
@@ -81,7 +81,7 @@ def forward(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
     filled = [(x.contiguous().view(-1), m.view(-1).view(torch.int8)) for x, m in zip(tensors, masks, strict=True) if x.numel()]
     state = torch.tensor([0, k, 0], dtype=torch.int64).to(device, non_blocking=True)
     single = any(x.dtype == torch.float32 for x, _ in filled)
-    for shift, bits in [(20, 11), (10, 10), (0, 10)] if single else [(20, 11), (10, 10)]:
+    for shift, bits in [(21, 10), (11, 10), (0, 11)] if single else [(21, 10), (11, 10)]:
         bins = torch.zeros(1 << bits, dtype=torch.int64, device=device)
         for x, _ in filled:
             grid = (min(triton.cdiv(x.numel(), COUNTED), layout.PROGRAMS),)

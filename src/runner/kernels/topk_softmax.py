@@ -44,7 +44,7 @@ def _best(x: Tensor, k: int) -> Tensor:
     return (key - torch.arange(x.shape[-1], device=x.device)).topk(k).indices
 
 
-@torch.library.custom_op("runner::topk_softmax", mutates_args=())
+@dispatch.kernel("topk_softmax")
 def fused_topk_softmax(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Values, indices, and the log-partition of each row."""
     from . import topk_softmax_triton
@@ -52,7 +52,7 @@ def fused_topk_softmax(x: Tensor, k: int, temperature: float, renormalise: bool)
     return topk_softmax_triton.forward(x, k, temperature, renormalise)
 
 
-@torch.library.custom_op("runner::topk_softmax_backward", mutates_args=())
+@dispatch.kernel("topk_softmax_backward")
 def topk_softmax_backward(
     grad: Tensor, x: Tensor, values: Tensor, best: Tensor, log_z: Tensor, temperature: float, renormalise: bool
 ) -> Tensor:

@@ -4,8 +4,10 @@ import contextlib
 import sys
 import time
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 LINES = 20  # at most, of a whole run without a terminal
 SHOWN = 5  # metrics beside the bar
@@ -60,27 +62,24 @@ class Plain(Silent):
 
 
 class Rich(Silent):
-    """A live bar with time left and the last metrics."""
+    """A live bar with time left, and the last metrics below it."""
 
     @contextlib.contextmanager
     def running(self, record, loop):
-        columns = (
-            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"),
-        )  # fmt: skip
-        self.shown, self.metrics = 0.0, ""
-        with Progress(*columns, console=self.console, refresh_per_second=8) as self.progress:
-            self.task = self.progress.add_task(record.id, total=loop.state.clock.total, completed=loop.state.step, metrics="")
+        columns = (TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self.progress, self.metrics, self.shown = Progress(*columns, console=self.console), Text(no_wrap=True, overflow="ellipsis"), 0.0
+        self.task = self.progress.add_task(record.id, total=loop.state.clock.total, completed=loop.state.step)
+        with Live(Group(self.progress, self.metrics), console=self.console, refresh_per_second=8):
             yield
-            self.progress.update(self.task, completed=loop.state.step, metrics=self.metrics)
+            self.progress.update(self.task, completed=loop.state.step)
 
     def step(self, loop):
         now = time.monotonic()
         if now - self.shown > 0.1:
             self.shown = now
-            phase = loop.phases[loop.state.phase].name
-            label = phase if len(loop.phases) > 1 else self.progress.tasks[0].description
-            self.progress.update(self.task, completed=loop.state.step, metrics=self.metrics, description=label)
+            self.progress.update(self.task, completed=loop.state.step)
+            if len(loop.phases) > 1:
+                self.progress.update(self.task, description=loop.phases[loop.state.phase].name)
 
     def row(self, row):
-        self.metrics = brief(row)
+        self.metrics.plain = f"epoch {row['epoch']:g}  {brief(row)}"

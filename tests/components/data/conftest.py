@@ -10,6 +10,12 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _reachable(monkeypatch):
+    """The tests' own servers are on this machine."""
+    monkeypatch.delenv("RUNNER_OFFLINE", raising=False)
+
+
 @pytest.fixture
 def same_table():
     """Check of a standardised table against its source: affine maps of columns and a new order of rows keep all correlations."""

@@ -40,9 +40,9 @@ def test_the_teacher_predicts():
     assert torch.equal(outputs, state.model(x))
 
 
-@pytest.mark.parametrize(("step", "share"), [(0, math.exp(-5)), (23, math.exp(-5 / 4)), (46, 1.0), (90, 1.0)])
+@pytest.mark.parametrize(("step", "share"), [(0, math.exp(-5)), (20, math.exp(-5 / 4)), (40, 1.0), (90, 1.0)])
 def test_loss_by_hand_along_the_ramp(step, share):
-    loop = contracts.start(contracts.config("learner", "mean_teacher", {"weight": 7.0, "ramp": "2ep", "sigma": 0.0}))
+    loop = contracts.start(contracts.config("learner", "mean_teacher", {"weight": 7.0, "ramp": "40it", "sigma": 0.0}))
     state, teacher = loop.state, loop.components[0].object
     batch = state.data.train.fetch(torch.arange(5))
     teacher.compute(state, batch)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from runner.components.data._language import Answers
 from runner.components.model.gpt import build
 from runner.core.data import Info
 
@@ -33,7 +32,7 @@ def test_later_tokens_change_nothing_earlier():
 def test_the_last_positions_alone():
     torch.manual_seed(0)
     whole = build(16, 1, 2)(INFO, softmax)
-    last = build(16, 1, 2)(Answers("language", (6,), 11, predicted=2), softmax)
+    last = build(16, 1, 2)(Info("language", (6,), 11, predicted=2), softmax)
     last.load_state_dict(whole.state_dict())
     x = torch.randint(11, (3, 6))
     assert torch.allclose(last(x), whole(x)[:, -2:], atol=1e-6)

@@ -13,9 +13,7 @@ build = importlib.import_module("runner.components.with.elr").build
 
 
 def state_of(n, classes):
-    return SimpleNamespace(
-        per_sample={}, replay=False, device="cpu", info=SimpleNamespace(outputs=classes), data=SimpleNamespace(train=torch.empty(n))
-    )
+    return SimpleNamespace(per_sample={}, replay=False, device="cpu", info=SimpleNamespace(outputs=classes), data=SimpleNamespace(train=torch.empty(n)))
 
 
 def batch_of(z, rows):

@@ -63,9 +63,7 @@ def test_masks_hold_on_the_average():
                 state.masks["0.weight"] = (torch.rand(8, 5, generator=g) < 0.5).float()
 
     path = Path()
-    made = loop(
-        part(build(0.99), "with/ema", rung=CARD.rung), part(Prune(), "sparsity/prune", rung={"step_end": "mask"}), evaluators=[path], duration="10it"
-    )
+    made = loop(part(build(0.99), "with/ema", rung=CARD.rung), part(Prune(), "sparsity/prune", rung={"step_end": "mask"}), evaluators=[path], duration="10it")
     made.run()
     closed = made.state.masks["0.weight"].flatten() == 0
     assert closed.any()

@@ -5,9 +5,8 @@ from typing import Literal
 import torch
 
 from runner import card
-from runner.components.data._language import Answers
 from runner.components.data._tables import held_out
-from runner.core.data import Data, Split
+from runner.core.data import Data, Info, Split
 
 CARD = card(
     paper="grokking2022",
@@ -39,4 +38,4 @@ def build(modulus: int = 97, operation: Literal["add", "subtract", "multiply", "
     train, test = held_out(c, 1 - share, split, False)
     if not len(train) or not len(test):
         raise ValueError(f"share={share} of {len(c)} equations leaves a split empty")
-    return Data(Answers("language", (3,), p + 1, predicted=1), Split(x[train], y[train]), Split(x[test], y[test]))
+    return Data(Info("language", (3,), p + 1, predicted=1), Split(x[train], y[train]), Split(x[test], y[test]))

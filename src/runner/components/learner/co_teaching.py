@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from runner import Duration, card
-from runner.components.learner._selection import forget_rate, only, smallest
+from runner.core.selection import forget_rate, only, smallest
 
 CARD = card(
     paper="coteaching2018",

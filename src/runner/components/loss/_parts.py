@@ -13,7 +13,7 @@ def wide(x: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """-sum_c t_c log p_c, as `loss/ce` computes it."""
+    """-sum_c t_c log p_c, per sample."""
     if is_hard(target) and logits.dim() == 2:
         return F.cross_entropy(logits, target, reduction="none")
     return -expected(logits.log_softmax(-1), target)

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from runner import card
 from runner.components.model._attention import Layer, check_heads
-from runner.components.model._language import predicted
 
 CARD = card(
     paper="gpt2019",
@@ -19,7 +18,8 @@ CARD = card(
 class GPT(nn.Module):
     def __init__(self, info, normaliser, width, depth, heads, tied, dropout):
         super().__init__()
-        length, self.predicted = info.shape[0], predicted(info)
+        length = info.shape[0]
+        self.predicted = info.predicted or length
         self.tokens, self.positions = nn.Embedding(info.outputs, width), nn.Embedding(length, width)
         self.layers = nn.Sequential(*(Layer(width, heads, normaliser, dropout, causal=length) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(width), None if tied else nn.Linear(width, info.outputs, bias=False)

@@ -5,9 +5,7 @@ import torch
 from runner import card
 from runner.components.noise._transition import draw
 
-CARD = card(
-    arxiv="1804.06872", source="Han et al. 2018, figure 2; code bhanML/Co-teaching, data/utils.py", off={"rate": 0.0}, tasks=("classification",)
-)
+CARD = card(arxiv="1804.06872", source="Han et al. 2018, figure 2; code bhanML/Co-teaching, data/utils.py", off={"rate": 0.0}, tasks=("classification",))
 
 
 def build(rate: float = 0.45):

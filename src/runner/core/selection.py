@@ -1,4 +1,4 @@
-"""Selecting the samples with the smallest losses: what Co-teaching and its relatives share."""
+"""Selecting samples by their losses: what methods that leave out suspicious labels share."""
 
 import torch
 from torch import Tensor
