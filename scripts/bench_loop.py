@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -49,7 +49,9 @@ def option(group: str, name: str, **args):
 
 def prepared(case: dict, device: str) -> Loop:
     """A loop on random inputs of ten classes that measures nothing."""
-    data = Data(Info("classification", case["shape"], 10), *(Split(torch.randn(case["samples"], *case["shape"]), torch.randint(10, (case["samples"],))) for _ in "ab"))
+    data = Data(
+        Info("classification", case["shape"], 10), *(Split(torch.randn(case["samples"], *case["shape"]), torch.randint(10, (case["samples"],))) for _ in "ab")
+    )
     training = option("trainer", "standard", duration=f"{case['steps']}it", batch_size=case["batch"], eval_every=NEVER, log_every=NEVER, probe_every=NEVER)
     name, args = case["model"]
     model = option("model", name, **args)(data.info, option("softmax", "softmax")).to(device)
@@ -172,7 +174,7 @@ def main():
             rows += compare(name, asked.repeats, asked.device)
     if asked.only in (None, "start"):
         rows += start(asked.repeats)
-    about = environment() | {"device": asked.device, "threads": asked.threads, "date": datetime.now(timezone.utc).date().isoformat()}
+    about = environment() | {"device": asked.device, "threads": asked.threads, "date": datetime.now(UTC).date().isoformat()}
     print(f"{'what':22}{'peer':14}{'ratio':>7}{'low':>7}{'high':>7}{'ours us':>11}{'peer us':>11}{'goal':>7}")
     for r in rows:
         print(f"{r['what']:22}{r['peer']:14}{r['ratio']:7.3f}{r['low']:7.3f}{r['high']:7.3f}{r['ours_us']:11.0f}{r['peer_us']:11.0f}{r['goal']!s:>7}")

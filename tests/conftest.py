@@ -29,7 +29,13 @@ def runner(tmp_path):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "160", **(env or {})}
         environment.pop("RUNNER_STORE", None)
         return subprocess.run(
-            [sys.executable, "-m", "runner", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
         )
 
     return call

@@ -1,10 +1,12 @@
 """What every component must keep, checked on a small real run. `tests/contracts` holds all components against all contracts.
 
-    from runner import contracts
-    contracts.determinism("loss", "gce")        # raises AssertionError, or Skip where a contract does not apply
+from runner import contracts
+contracts.determinism("loss", "gce")        # raises AssertionError, or Skip where a contract does not apply
 """
 
+import contextlib
 import copy
+import difflib
 import inspect
 import io
 import os
@@ -12,11 +14,11 @@ import os
 import torch
 
 from runner.config import registry
-from runner.core import events, snapshot
-from runner.execution.assemble import assemble, build
 from runner.config.bind import bind
-from runner.core.errors import UserError
 from runner.config.schema import schema
+from runner.core import events, snapshot
+from runner.core.errors import UserError
+from runner.execution.assemble import assemble, build
 
 BASE = {
     "loss": "ce", "learner": "supervised", "optimizer": "sgd", "schedule": "constant", "noise": "none", "sparsity": "none",
@@ -58,7 +60,7 @@ def config(group: str, option: str, args: dict | None = None, **extra) -> dict:
     if any(p.required for p in schema(group, option).parameters.values()) and not args:
         raise Skip(f"{group}/{option} has options without a default; its own test runs it")
     setting = TASKS[task(group, option)]
-    trainer = {"name": "standard", "duration": f"{LENGTH}it", **extra}
+    trainer = {"name": "standard", "duration": f"{LENGTH}it", "probe_every": "20it", **extra}
     tree = {**BASE, "trainer": trainer, **{k: copy.deepcopy(v) for k, v in setting.items() if k != "eval"}, "eval": {k: {"name": k} for k in setting["eval"]}}
     node = {"name": option, **(args or {})}
     if group in MULTI:
@@ -142,8 +144,6 @@ def rungs(group: str, option: str) -> None:
     public = {n for n, _ in inspect.getmembers(type(thing), inspect.isfunction) if not n.startswith("_")}
     usual = {*events.EVENTS, "phases", "compute", "predict"}
     for name in public - usual:
-        import difflib
-
         assert not difflib.get_close_matches(name, usual, 1, 0.85), f"method {name} looks like a misspelt event"
 
 
@@ -169,10 +169,8 @@ def resume(group: str, option: str) -> None:
 
     rows: list = []
     first = start(tree, rows.append)
-    try:
+    with contextlib.suppress(Halt):
         first.run(halt)
-    except Halt:
-        pass
     file = io.BytesIO()
     torch.save(snapshot.save(first), file)
     file.seek(0)
@@ -216,7 +214,7 @@ def batch_of_one(group: str, option: str) -> None:
     """A batch of one sample trains and stays finite."""
     if group not in ("with", "learner", "sparsity", "loss", "optimizer"):
         raise Skip("does not see batches")
-    rows, weights = trace(config(group, option, batch_size=1, duration="5it"))
+    _, weights = trace(config(group, option, batch_size=1, duration="5it"))
     assert all(torch.isfinite(w.float()).all() for w in weights.values())
 
 
@@ -230,7 +228,7 @@ def targets(group: str, option: str) -> None:
         logits = torch.randn(*shape, 7, generator=generator, requires_grad=True)
         y = torch.randint(7, shape, generator=generator)
         hard, soft = loss(logits, y), loss(logits, torch.nn.functional.one_hot(y, 7).float())
-        assert hard.shape == shape and soft.shape == shape
+        assert hard.shape == soft.shape == shape
         assert torch.allclose(hard, soft, atol=1e-5), "one-hot probabilities differ from class indices"
         mixed = loss(logits, torch.softmax(torch.randn(*shape, 7, generator=generator), -1))
         assert mixed.shape == shape

@@ -53,7 +53,7 @@ def test_values_of_a_recipe_go_with_its_option(composed):
     assert composed("+recipe=noise/co_teaching", "learner=supervised").one("learner").args == {}
     assert composed("+recipe=noisy_labels", "noise=pair", "noise.rate=0.1").one("noise").args["rate"] == 0.1
     assert composed("+recipe=noise/mixup", "with=[elr]")["with"][0].args["lam"] == 3.0
-    with pytest.raises(UserError, match="unknown key 'learner.forget'"):
+    with pytest.raises(UserError, match=r"unknown key 'learner\.forget'"):
         composed("+recipe=noise/co_teaching", "learner=supervised", "+learner.forget=0.1")
 
 
@@ -84,7 +84,8 @@ def test_a_folder_of_ones_own(tmp_path):
     (tmp_path / "loss").mkdir()
     (tmp_path / "recipe" / "mine").mkdir(parents=True)
     (tmp_path / "loss" / "own_loss.py").write_text(
-        '"""Own."""\nfrom runner import card\nCARD = card()\n\n\ndef build(a: float = 1.0):\n    """It.\n\n    Args:\n        a: > 0; x.\n    """\n    return lambda z, t: a\n'
+        '"""Own."""\nfrom runner import card\nCARD = card()\n\n\n'
+        'def build(a: float = 1.0):\n    """It.\n\n    Args:\n        a: > 0; x.\n    """\n    return lambda z, t: a\n'
     )
     (tmp_path / "recipe" / "mine" / "first.yaml").write_text("defaults: [override /loss: own_loss]\nloss: {a: 2}\nscales: {smoke: {loss: {a: 3}}}\n")
     registry.add_folder(tmp_path)

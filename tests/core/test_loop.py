@@ -79,8 +79,8 @@ def test_penalty_is_added_to_the_mean_loss():
             return 0.05 * sum((p**2).sum() for p in state.model.parameters())
 
     made = small.loop()
-    expected = [torch.optim.SGD(p, 0.1, 0.9, weight_decay=0.1) for p in [list(made.state.model.parameters())]][0]
-    made.state.optimizer = expected
+    made.state.optimizer = torch.optim.SGD(made.state.model.parameters(), 0.1, 0.9, weight_decay=0.1)
+    made.state.optimizers = [made.state.optimizer]
     made.run()
     assert torch.allclose(small.trained(small.part(Decay())), small.weights(made), atol=1e-6)
 

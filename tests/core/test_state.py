@@ -185,5 +185,5 @@ def test_damaged_checkpoints_are_said_and_the_one_before_is_used(tmp_path):
 def test_a_checkpoint_is_data_only(tmp_path):
     store = Checkpoints(tmp_path, 1.0)
     store.save(1, {"evil": Everything})
-    with pytest.raises(Exception, match="weights_only|Unsupported|WeightsUnpickler"):
+    with pytest.raises(Exception, match=r"weights_only|Unsupported|WeightsUnpickler"):
         store.load()

@@ -53,11 +53,7 @@ def compile_only(self, *args, grid, warmup, **options):
             usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         stack = int(re.search(r"STACK:(\d+)", usage)[1])
         module = self.fn.__module__.rpartition(".")[2]
-        print(
-            json.dumps(
-                {"module": module, "kernel": self.fn.__name__, "options": options, "stack": stack, "shared": compiled.metadata.shared}
-            )
-        )
+        print(json.dumps({"module": module, "kernel": self.fn.__name__, "options": options, "stack": stack, "shared": compiled.metadata.shared}))
     return compiled
 
 

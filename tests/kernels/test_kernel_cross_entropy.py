@@ -111,9 +111,7 @@ def test_leading_dimensions_broadcast(kind, device):
 @pytest.mark.parametrize("backend", ["reference", "triton"])
 def test_edges(backend, device):
     """-inf classes, a row of -inf alone, extreme logits, no rows, every sample ignored."""
-    x = torch.tensor(
-        [[0.0, 0.0, -torch.inf], [0.0, -torch.inf, 0.0], [-torch.inf] * 3, [1e4, -1e4, 0.0]], device=device, requires_grad=True
-    )
+    x = torch.tensor([[0.0, 0.0, -torch.inf], [0.0, -torch.inf, 0.0], [-torch.inf] * 3, [1e4, -1e4, 0.0]], device=device, requires_grad=True)
     with dispatch.backend(backend):
         loss = cross_entropy(x, torch.tensor([0, 1, 2, 1], device=device))
         loss[[0, 3]].sum().backward()

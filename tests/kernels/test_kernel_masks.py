@@ -47,9 +47,7 @@ def test_nm_parity(n, m, dim, dtype, device):
 
 
 def test_nm_ties_signs_and_special_values(backend, device):
-    w = torch.tensor(
-        [[1.0, -1.0, 1.0, -1.0], [0.0, -0.0, 0.0, 0.0], [-torch.inf, 3.0, torch.nan, -4.0], [0.5, -2.0, 2.0, 1.0]], device=device
-    )
+    w = torch.tensor([[1.0, -1.0, 1.0, -1.0], [0.0, -0.0, 0.0, 0.0], [-torch.inf, 3.0, torch.nan, -4.0], [0.5, -2.0, 2.0, 1.0]], device=device)
     kept = [row.nonzero().flatten().tolist() for row in nm_mask(w, 2, 4)]
     assert kept == [[0, 1], [0, 1], [0, 2], [1, 2]]
 

@@ -115,6 +115,13 @@ def test_rows_of_minus_infinity(op, backend, device):
     assert x.grad.isfinite().all()
 
 
+def test_masked_entries_of_a_log_softmax_take_no_gradient(backend, device):
+    x = torch.tensor([[1.0, -torch.inf, 2.0], [-torch.inf] * 3], device=device, requires_grad=True)
+    log_softmax(x).backward(torch.tensor([[1.0, 5.0, 0.0], [1.0, 2.0, 3.0]], device=device))
+    p = torch.tensor([-1.0, 0.0]).softmax(0)
+    torch.testing.assert_close(x.grad.cpu(), torch.tensor([[1 - p[0], 0, -p[1]], [0, 0, 0]]))
+
+
 @every
 def test_nan_is_not_hidden(op, backend, device):
     x = torch.randn(3, 5, device=device)
@@ -208,9 +215,7 @@ def test_parity_of_views(op, view, parity, device):
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax", "softmax_plus_one"])
-@pytest.mark.parametrize(
-    ("shape", "wide"), [*((s, False) for s in [(), (20,), (5, 1), (5, 20), (3, 1, 1), (2, 1, 5, 20), (2, 3, 5, 20)]), ((5, 20), True)]
-)
+@pytest.mark.parametrize(("shape", "wide"), [*((s, False) for s in [(), (20,), (5, 1), (5, 20), (3, 1, 1), (2, 1, 5, 20), (2, 3, 5, 20)]), ((5, 20), True)])
 def test_parity_of_masks(op, shape, wide, parity, request, device):
     if wide:
         request.getfixturevalue("narrow")
@@ -249,6 +254,14 @@ def test_convergence_on_hard_rows(alpha, values, device):
         y = entmax(x, alpha)
     torch.testing.assert_close(y.double(), entmax(x.double(), alpha), rtol=2e-4, atol=1e-6)
     torch.testing.assert_close(y.sum(-1), torch.ones_like(y[:, 0]), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("op", ["sparsemax", "entmax15"])
+def test_the_closing_step_is_exact(op, device):
+    x = torch.randn(200, 60, device=device)
+    with dispatch.backend("triton"):
+        y = MAPPINGS[op](x)
+    assert (y.double().sum(-1) - 1).abs().max() < 3e-7
 
 
 def test_a_tensor_alpha_is_refused_by_the_kernel(device):

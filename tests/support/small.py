@@ -54,9 +54,7 @@ def loop(*parts, learner=None, report=lambda row: None, lr=0.1, schedule=None, s
     model = (model or nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))).to(DEVICE)
     epoch = -(-n // training.batch_size)
     clock = Clock(epoch, Clock(epoch, 0).steps(training.duration))
-    state = State(
-        model, nn.CrossEntropyLoss(reduction="none"), data.to(DEVICE), DEVICE, clock, lambda p: torch.optim.SGD(p, lr, 0.9), seed
-    )
+    state = State(model, nn.CrossEntropyLoss(reduction="none"), data.to(DEVICE), DEVICE, clock, lambda p: torch.optim.SGD(p, lr, 0.9), seed)
     learner = learner or part(Plain(), "learner/plain")
     measures = Measures([part(e, f"eval/{type(e).__name__}") for e in (evaluators or [Error()])], [], report)
     seed_torch(seed)

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         print(file)
-    component, recipe, test = files
+    _, recipe, test = files
     flag = f"--config-dir {asked.dir} " if asked.dir else ""
     print(f"\nrun it:   runner {flag}+recipe={recipe_name(recipe)}\ntest it:  pytest {test}")
     return 0

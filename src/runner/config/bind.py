@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from runner.config import registry
-from runner.core.errors import UserError, nearest
 from runner.config.schema import Schema, schema
 from runner.config.settings import SECTIONS
+from runner.core.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

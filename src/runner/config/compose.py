@@ -12,9 +12,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config import recipes
+from runner.config import recipes, registry
 from runner.config.source import CHOSEN, SCALE, register
-from runner.config import registry
 from runner.core.errors import UserError, nearest
 
 
@@ -114,7 +113,7 @@ def _refused(error: ConfigCompositionException) -> str:
     key = getattr(cause, "full_key", None)
     if key and cause.parent_node is not None and hasattr(cause.parent_node, "keys"):
         parent, _, leaf = str(key).rpartition(".")
-        known = [k for k in cause.parent_node.keys() if k not in ("name", "hydra")]
+        known = [k for k in cause.parent_node if k not in ("name", "hydra")]
         asked = re.search(r"Could not override '([^']+)'", str(error))
         first, *rest = (asked.group(1) if asked else str(key)).split(".")
         if registry.GROUPS.get(first) and rest and (key == first or parent == first):

@@ -38,6 +38,4 @@ def kernels(backend: Literal["auto", "reference", "triton"] = "auto"):
     """
 
 
-SECTIONS = {
-    name: Schema("", name, Path(__file__), *read(Path(__file__), name)) for name in ("run", "kernels")
-}  # `run` is the root of the config
+SECTIONS = {name: Schema("", name, Path(__file__), *read(Path(__file__), name)) for name in ("run", "kernels")}  # `run` is the root of the config

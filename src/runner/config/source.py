@@ -9,9 +9,8 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from runner.config import recipes
+from runner.config import recipes, registry
 from runner.config.places import CONF
-from runner.config import registry
 from runner.config.schema import schema
 from runner.config.settings import SECTIONS
 

@@ -1,5 +1,6 @@
 """Samples and how a run gets at them. A split is resident (tensors on the device) or loaded (worker processes); users see no difference."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -62,7 +63,7 @@ class Batch:
         """The batch in at most `parts` pieces of nearly equal size."""
         n = len(self.i)
         edges = [n * k // parts for k in range(parts + 1)]
-        return [self.take(slice(a, b)) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+        return [self.take(slice(a, b)) for a, b in itertools.pairwise(edges) if b > a]
 
 
 class Split:
@@ -167,7 +168,8 @@ class LoadedSplit(Split):
 class _Work:
     """The batches of the coming epoch, for a loader whose workers outlive it."""
 
-    work: list = []
+    def __init__(self):
+        self.work: list = []
 
     def __iter__(self):
         return iter(self.work)

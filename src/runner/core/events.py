@@ -1,17 +1,17 @@
 """Who acts when. A hook is an object whose method names are events; its place among others is a named rung, never a list position.
 
-    setup(state)                 once, before the optimizer is made: own tensors, networks, changed layers
-    epoch_start(state)
-    batch(state, batch)          change the batch, or return another
-    losses(state, losses, batch) (B,) -> (B,): correct, weigh or select (weight 0) samples
-    penalty(state, batch)        -> scalar, added to the mean loss
-    grads(state)                 after the backward pass
-    step(state, grads, apply)    once, at the start -> (grads, apply): wrap the computing of gradients and the updating of weights
-    step_end(state)
-    epoch_end(state)
-    eval_enter(state)            before an evaluation, for instance to swap in averaged weights
-    eval_exit(state)             after it, in the reverse order
-    phases(state)                the list of phases of the run; the component owns the resource `phases`
+setup(state)                 once, before the optimizer is made: own tensors, networks, changed layers
+epoch_start(state)
+batch(state, batch)          change the batch, or return another
+losses(state, losses, batch) (B,) -> (B,): correct, weigh or select (weight 0) samples
+penalty(state, batch)        -> scalar, added to the mean loss
+grads(state)                 after the backward pass
+step(state, grads, apply)    once, at the start -> (grads, apply): wrap the computing of gradients and the updating of weights
+step_end(state)
+epoch_end(state)
+eval_enter(state)            before an evaluation, for instance to swap in averaged weights
+eval_exit(state)             after it, in the reverse order
+phases(state)                the list of phases of the run; the component owns the resource `phases`
 """
 
 from dataclasses import dataclass

@@ -51,14 +51,15 @@ class Measures:
                 raise UserError(f"{component.name} measures on '{missing[0]}', which this data has not: {', '.join(splits)}")
 
     def due(self, loop) -> None:
-        """After a step: measure and report what is due."""
+        """After a step: measure and report what is due; after the last one everything is."""
         step = loop.state.step
-        evaluate, probe = step % self.eval_every == 0, step % self.probe_every == 0 and bool(self.probes)
+        last = step == loop.state.clock.total
+        evaluate, probe = last or step % self.eval_every == 0, bool(self.probes) and (last or step % self.probe_every == 0)
         if evaluate or probe or step % self.log_every == 0:
             self.row(loop, evaluate, probe)
 
     def finish(self, loop) -> dict[str, float]:
-        """Measure at the end, unless just done, and sum up."""
+        """Sum up; a run without a step is measured now."""
         if self.summary.measured_at != loop.state.step:
             self.row(loop, True, True)
         return self.summary.flat()

@@ -72,8 +72,7 @@ class State:
     def enforce_masks(self) -> None:
         """Set the masked weights to zero. The loop calls it after every change of the weights that it knows of."""
         if self.masks:
-            named = dict(self.model.named_parameters())
-            torch._foreach_mul_([named[name] for name in self.masks], list(self.masks.values()))
+            torch._foreach_mul_([self.model.get_parameter(name) for name in self.masks], list(self.masks.values()))
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the model's parameters and buffers."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 
 def _attributes(thing: object) -> Iterator:
@@ -36,6 +37,10 @@ def norm(tensors: Iterable[Tensor]) -> Tensor:
 
 def matrices(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable weights that methods prune or mask: linear and convolution kernels, not biases, norms or embeddings."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    found = {f"{name}.weight".lstrip("."): module.weight for name, module in model.named_modules() if isinstance(module, kinds)}
-    return {name: weight for name, weight in found.items() if weight.requires_grad}
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            own = module.parametrizations.weight.original if parametrize.is_parametrized(module, "weight") else module.weight
+            if own.requires_grad:
+                found[f"{name}.weight".lstrip(".")] = module.weight
+    return found

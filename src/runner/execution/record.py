@@ -1,13 +1,13 @@
 """The record of a run: a folder that is whole at every moment, whatever happens to the process that writes it.
 
-    config.json        the resolved config, plain data
-    environment.json   versions, device, commit, fingerprints
-    metrics.jsonl      one row a measurement; the same bits however often the run was interrupted
-    timing.jsonl       when each row was written, and how fast it went
-    log.txt            what happened
-    checkpoints/
-    failed.json        how it ended, if it failed
-    done.json          the summary, written last: the run is done
+config.json        the resolved config, plain data
+environment.json   versions, device, commit, fingerprints
+metrics.jsonl      one row a measurement; the same bits however often the run was interrupted
+timing.jsonl       when each row was written, and how fast it went
+log.txt            what happened
+checkpoints/
+failed.json        how it ended, if it failed
+done.json          the summary, written last: the run is done
 """
 
 import json

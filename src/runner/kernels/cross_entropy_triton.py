@@ -176,9 +176,7 @@ def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, 
     return loss, log_z, mass, grad
 
 
-def backward(
-    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, log_z: Tensor, mass: Tensor, smoothing: float, ignore_index: int
-) -> Tensor:
+def backward(grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, log_z: Tensor, mass: Tensor, smoothing: float, ignore_index: int) -> Tensor:
     """Gradient in the logits; no reduction is left to do, so that one kernel serves every width."""
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if not x.numel():
@@ -187,8 +185,6 @@ def backward(
     rows, cols = x.shape
     height, width, warps = layout.tile(min(cols, 4096))
     grid = (triton.cdiv(rows, height), triton.cdiv(cols, width))
-    _gradient[grid](
-        out, grad.contiguous(), x, target, weight, log_z, mass, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps
-    )
+    _gradient[grid](out, grad.contiguous(), x, target, weight, log_z, mass, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)
     count("cross_entropy_backward", "triton", "rows")
     return out

@@ -84,9 +84,7 @@ def _keep(mask: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
 
 
 @dispatch.kernel("masked_sgd_", mutates=("param", "buffer"))
-def fused_sgd_(
-    param: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor, lr: float, momentum: float, weight_decay: float, nesterov: bool
-) -> None:
+def fused_sgd_(param: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor, lr: float, momentum: float, weight_decay: float, nesterov: bool) -> None:
     from . import masked_step_triton
 
     masked_step_triton.sgd(param, grad, buffer, mask, lr, momentum, weight_decay, nesterov)

@@ -24,9 +24,7 @@ def _keep(value, lane, N: tl.constexpr, M: tl.constexpr, GROUPS: tl.constexpr, W
 
 
 @triton.jit
-def _strided_groups(
-    w, mask, pruned, groups, inner, N: tl.constexpr, M: tl.constexpr, PRUNE: tl.constexpr, GROUPS: tl.constexpr, WIDTH: tl.constexpr
-):
+def _strided_groups(w, mask, pruned, groups, inner, N: tl.constexpr, M: tl.constexpr, PRUNE: tl.constexpr, GROUPS: tl.constexpr, WIDTH: tl.constexpr):
     """A group is M entries `inner` apart; groups are numbered with the dimensions inside theirs running fastest."""
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)[:, None]
     lane = tl.arange(0, WIDTH)[None, :]
@@ -79,8 +77,6 @@ def forward(w: Tensor, n: int, m: int, dim: int, prune: bool) -> tuple[Tensor, T
 def backward(grad: Tensor, w: Tensor, mask: Tensor, decay: float) -> Tensor:
     out = torch.empty(w.shape, dtype=w.dtype, device=w.device)
     if w.numel():
-        _pull[(triton.cdiv(w.numel(), BLOCK),)](
-            grad.contiguous(), w.contiguous(), mask.view(torch.int8), out, w.numel(), decay, BLOCK=BLOCK
-        )
+        _pull[(triton.cdiv(w.numel(), BLOCK),)](grad.contiguous(), w.contiguous(), mask.view(torch.int8), out, w.numel(), decay, BLOCK=BLOCK)
         count("sr_ste_backward", "triton", "blocks")
     return out

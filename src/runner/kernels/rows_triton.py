@@ -46,9 +46,7 @@ def _finish(s, g, dot, total, scale, KIND: tl.constexpr):
 
 
 @triton.jit
-def _backward_rows(
-    y, grad, out, rows, cols, y_stride, grad_stride, scale, alpha, KIND: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr
-):
+def _backward_rows(y, grad, out, rows, cols, y_stride, grad_stride, scale, alpha, KIND: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)

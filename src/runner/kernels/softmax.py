@@ -30,9 +30,7 @@ def log_softmax(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, 
     return _normalise("log_softmax", x, dim, temperature, mask, causal)
 
 
-def softmax_plus_one(
-    x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, mask: Tensor | None = None, causal: bool = False
-) -> Tensor:
+def softmax_plus_one(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """exp(s_i) / (1 + sum_j exp(s_j)): a row may sum to less than one. Miller 2023, "Attention is off by one". Arguments as `softmax`."""
     return _normalise("softmax_plus_one", x, dim, temperature, mask, causal)
 

@@ -59,9 +59,7 @@ def _forward_rows(
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = _scores(
-        x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols, MASK, CAUSAL
-    )
+    s = _scores(x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols, MASK, CAUSAL)
     top = _finite(tl.max(s, 1))[:, None]
     total = tl.sum(tl.exp(s - top), 1)[:, None]
     tl.store(y + row * cols + col, _finish(s, top, total, KIND).to(y.dtype.element_ty), inside)

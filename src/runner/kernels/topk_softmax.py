@@ -53,9 +53,7 @@ def fused_topk_softmax(x: Tensor, k: int, temperature: float, renormalise: bool)
 
 
 @dispatch.kernel("topk_softmax_backward")
-def topk_softmax_backward(
-    grad: Tensor, x: Tensor, values: Tensor, best: Tensor, log_z: Tensor, temperature: float, renormalise: bool
-) -> Tensor:
+def topk_softmax_backward(grad: Tensor, x: Tensor, values: Tensor, best: Tensor, log_z: Tensor, temperature: float, renormalise: bool) -> Tensor:
     from . import topk_softmax_triton
 
     return topk_softmax_triton.backward(grad, x, values, best, log_z, temperature, renormalise)

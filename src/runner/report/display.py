@@ -66,7 +66,14 @@ class Rich(Silent):
 
     @contextlib.contextmanager
     def running(self, record, loop):
-        columns = (TextColumn("[bold]{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         self.progress, self.metrics, self.shown = Progress(*columns, console=self.console), Text(no_wrap=True, overflow="ellipsis"), 0.0
         self.task = self.progress.add_task(record.id, total=loop.state.clock.total, completed=loop.state.step)
         with Live(Group(self.progress, self.metrics), console=self.console, refresh_per_second=8):

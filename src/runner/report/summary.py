@@ -21,7 +21,9 @@ def number(value: float | None) -> str:
 def print_run(record, done: dict, console: Console | None = None) -> None:
     """One run: what it was, the last and best value of each metric."""
     console = console or Console(highlight=False)
-    picked = [c for c in record.config.choices if c.group in ("data", "model", "loss", "noise", "learner", "optimizer", "sparsity", "with") and c.option != "none"]
+    picked = [
+        c for c in record.config.choices if c.group in ("data", "model", "loss", "noise", "learner", "optimizer", "sparsity", "with") and c.option != "none"
+    ]
     what = "  ".join(f"{c.group}={c.option}" + "".join(f" {k}={v}" for k, v in c.changed().items()) for c in picked)
     table = Table(title=f"run {record.id}")
     for heading, side in (("metric", "left"), ("last", "right"), ("best", "right")):

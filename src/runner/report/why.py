@@ -112,6 +112,3 @@ def _chosen(key: str, overrides: list[str]) -> History:
     if registry.GROUPS.get(group) is None:
         raise UserError(f"no group '{group}'{nearest(group, registry.GROUPS)}")
     return history + [(o, "command line") for o in overrides if o.lstrip("+~").partition("=")[0].split("@")[0].split("/")[0] == group]
-
-
-

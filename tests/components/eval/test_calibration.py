@@ -52,3 +52,10 @@ def test_sequences_are_so_many_predictions():
     g = torch.Generator().manual_seed(0)
     z, y = torch.randn(6, 4, 5, generator=g), torch.randint(5, (6, 4), generator=g)
     assert measured(z, y) == pytest.approx(measured(z.flatten(0, 1), y.flatten()))
+
+
+def test_bins_are_closed_above():
+    """One half belongs to (0, 1/2]: with a right prediction at 0.5 and a wrong one at 0.6, two bins have errors of 0.5 and 0.6."""
+    z = torch.tensor([[0.0, 0.0], [0.6, 0.4]], dtype=torch.double)
+    z[1] = z[1].log()
+    assert measured(z, torch.tensor([0, 1]), bins=2)["ece"] == pytest.approx(55)

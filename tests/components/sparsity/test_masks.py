@@ -24,6 +24,35 @@ def wide_resnet_22_2():
     return shapes | {"head": (10, 128)}, macs | {"head": 1280}
 
 
+def resnet_50():
+    """Shapes and multiply-adds of the layers of ResNet-50 on 224x224 images: bottlenecks whose 3x3 convolution strides."""
+    shapes, macs, width, side = {"stem": (64, 3, 7, 7)}, {"stem": 64 * 147 * 112**2}, 64, 56
+
+    def layer(name, out, inputs, kernel, side):
+        shapes[name] = (out, inputs, kernel, kernel)
+        macs[name] = out * inputs * kernel**2 * side**2
+
+    for stage, (blocks, inner) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
+        for block in range(blocks):
+            after = side // 2 if stage and block == 0 else side
+            name = f"{stage}.{block}"
+            layer(f"{name}.a", inner, width, 1, side)
+            layer(f"{name}.b", inner, inner, 3, after)
+            layer(f"{name}.c", 4 * inner, inner, 1, after)
+            if block == 0:
+                layer(f"{name}.shortcut", 4 * inner, width, 1, after)
+            width, side = 4 * inner, after
+    return shapes | {"head": (1000, 2048)}, macs | {"head": 2048000}
+
+
+@pytest.mark.parametrize(("sparsity", "published"), [(0.8, 0.42), (0.9, 0.24), (0.95, 0.12), (0.965, 0.09)])
+def test_operations_of_a_sparse_resnet_50_as_the_authors_report_them(sparsity, published):
+    """google-research/rigl, README: inference FLOPs with ERK relative to 8.2e9 (which count a little more than convolutions)."""
+    shapes, macs = resnet_50()
+    assert 2 * sum(macs.values()) == pytest.approx(8.2e9, rel=0.01)
+    assert sum(macs[n] * d for n, d in densities(shapes, sparsity, "erk").items()) / sum(macs.values()) == pytest.approx(published, abs=0.01)
+
+
 @pytest.mark.parametrize("kind", ["erdos_renyi", "erk"])
 def test_densities_solved_by_hand(kind):
     # 90 %: epsilon = 1010 / (0.2 * 100 + 0.02 * 10000); 80 %: the small layer would exceed 1, and 1920 weights are left for the large one

@@ -21,7 +21,15 @@ class Wandb:
         config = record.config.plain()
         settings = wandb.Settings(init_timeout=self.timeout, silent=True, x_disable_stats=True)
         start = lambda mode: wandb.init(
-            project=self.project, entity=self.entity, id=record.id, name=record.id, dir=record.folder, config=config, mode=mode, resume="allow", settings=settings
+            project=self.project,
+            entity=self.entity,
+            id=record.id,
+            name=record.id,
+            dir=record.folder,
+            config=config,
+            mode=mode,
+            resume="allow",
+            settings=settings,
         )
         try:
             self.run = start(mode)

@@ -5,7 +5,9 @@ import torch
 from runner import card
 from runner.components.noise._transition import draw
 
-CARD = card(arxiv="1609.03683", source="Patrini et al. 2017, section 5; ELR's code keeps the own class (`inclusive`)", off={"rate": 0.0}, tasks=("classification",))
+CARD = card(
+    arxiv="1609.03683", source="Patrini et al. 2017, section 5; ELR's code keeps the own class (`inclusive`)", off={"rate": 0.0}, tasks=("classification",)
+)
 
 
 def build(rate: float = 0.4, inclusive: bool = False):
