@@ -43,7 +43,9 @@ def part(thing, name="with/it", **declared) -> Component:
     return Component(name, thing, card(**declared))
 
 
-def loop(*parts, learner=None, report=lambda row: None, lr=0.1, schedule=None, seed=0, n=40, evaluators=None, model=None, dropout=0.0, **settings) -> Loop:
+def loop(
+    *parts, learner=None, report=lambda row: None, lr=0.1, schedule=None, seed=0, n=40, evaluators=None, model=None, dropout=0.0, weight_decay=0.0, **settings
+) -> Loop:
     """Three classes in five dimensions, one hidden layer, plain SGD with momentum; `n` samples at batch size 8."""
     training = Training(**{**SETTINGS, **settings})
     g = torch.Generator().manual_seed(7)
@@ -54,7 +56,9 @@ def loop(*parts, learner=None, report=lambda row: None, lr=0.1, schedule=None, s
     model = (model or nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))).to(DEVICE)
     epoch = -(-n // training.batch_size)
     clock = Clock(epoch, Clock(epoch, 0).steps(training.duration))
-    state = State(model, nn.CrossEntropyLoss(reduction="none"), data.to(DEVICE), DEVICE, clock, lambda p: torch.optim.SGD(p, lr, 0.9), seed)
+    state = State(
+        model, nn.CrossEntropyLoss(reduction="none"), data.to(DEVICE), DEVICE, clock, lambda p: torch.optim.SGD(p, lr, 0.9, weight_decay=weight_decay), seed
+    )
     learner = learner or part(Plain(), "learner/plain")
     measures = Measures([part(e, f"eval/{type(e).__name__}") for e in (evaluators or [Error()])], [], report)
     seed_torch(seed)
