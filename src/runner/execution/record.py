@@ -95,9 +95,9 @@ class Record:
     def _lock(self) -> None:
         """One process a run. A lock whose process is gone is taken over."""
         lock = self.file("running.json")
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid())}
         other = read_json(lock)
-        if other and other["host"] == mine["host"] and other["pid"] != mine["pid"] and _alive(other["pid"]):
+        if other and other["host"] == mine["host"] and other["pid"] != mine["pid"] and _born(other["pid"]) == other["born"]:
             raise UserError(f"run {self.id} is being run by process {other['pid']}; wait for it or stop it")
         write_json(lock, mine)
 
@@ -137,14 +137,17 @@ class Record:
         self.file("running.json").unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def _born(pid: int) -> str | None:
+    """When a process started, in ticks since the machine did: tells it from a later one of the same number. None if there is none."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)  # no /proc on this system
+    except OSError:
+        return None
+    return "running"
 
 
 def environment() -> dict:

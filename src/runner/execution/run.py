@@ -8,7 +8,7 @@ import traceback
 from runner.config.bind import Config
 from runner.core import snapshot
 from runner.core.checkpoint import Checkpoints
-from runner.core.errors import NotFinite, Stopped
+from runner.core.errors import NotFinite, Stopped, UserError
 from runner.execution.assemble import assemble, build
 from runner.execution.identity import data_fingerprint
 from runner.execution.record import Record
@@ -71,6 +71,9 @@ def _train(record: Record, loop, checkpoints: Checkpoints, sinks: Sinks, display
     except NotFinite as error:
         _fail(record, {"error": str(error), **error.record})
         raise Failed(f"{error}; the record is in {record.folder}") from error
+    except UserError as error:
+        _fail(record, {"error": str(error), "step": loop.state.step})
+        raise
     except Exception as error:
         text = traceback.format_exc()
         record.log(text)
