@@ -1,4 +1,4 @@
-"""One thread a process, the tree's own package in subprocesses, and a store that is thrown away."""
+"""One thread a process, no network, Triton's interpreter where there is no GPU, and the tree's own package in subprocesses."""
 
 import os
 import subprocess
@@ -10,6 +10,9 @@ os.environ["RUNNER_OFFLINE"] = "1"  # nothing is downloaded
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # must be there before anything imports triton
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)

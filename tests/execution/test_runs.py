@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -53,32 +54,32 @@ def test_options_called_none_leave_no_trace():
     assert canonical(with_none) == canonical(bind({"data": "digits"})) == {"data": ["digits", {}]}
 
 
-def child(made, delay):
-    """Run in a forked process that is killed after `delay` seconds, or ends before."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            execute(made, Silent())
-        finally:
-            os._exit(0)
-    deadline = time.time() + delay
-    while time.time() < deadline:
-        if os.waitpid(pid, os.WNOHANG) != (0, 0):
-            return False
-        time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return True
+class Killed(Silent):
+    """Kills its own process a moment after so many steps of it."""
+
+    def __init__(self, steps, moment):
+        super().__init__()
+        self.left, self.moment = steps, moment
+
+    def step(self, loop):
+        self.left -= 1
+        if self.left == 0:
+            threading.Timer(self.moment, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 def test_killed_at_random_moments_it_ends_like_the_straight_run(tmp_path, display):
-    overrides = ("trainer.duration=30ep", "trainer.checkpoint_every=0.02", "model.dropout=0.2", "noise.rate=0.5")
-    straight = config(tmp_path / "straight", *overrides)
-    record, done = execute(straight, display)
-    broken = config(tmp_path / "broken", *overrides)
-    draw = random.Random(0)
-    kills = sum(child(broken, draw.uniform(0.05, 0.5)) for _ in range(8))
-    assert kills >= 4, "the run was too short to be killed"
+    overrides = ("trainer.duration=30ep", "trainer.checkpoint_every=0.01", "model.dropout=0.2", "noise.rate=0.5")
+    record, done = execute(config(tmp_path / "straight", *overrides), display)
+    broken, draw = config(tmp_path / "broken", *overrides), random.Random(0)
+    for _ in range(8):
+        steps, moment = draw.randint(1, 60), draw.uniform(0, 0.005)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                execute(broken, Killed(steps, moment))
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     again, summary = execute(broken, display)
     assert again.file("metrics.jsonl").read_bytes() == record.file("metrics.jsonl").read_bytes()
     assert summary["summary"] == done["summary"]

@@ -1,15 +1,11 @@
-"""Without a GPU the Triton kernels run under the interpreter, which must be chosen before triton is first imported."""
-
-import os
+"""What the tests of the kernels share. Without a GPU the Triton kernels run under the interpreter (see tests/conftest.py)."""
 
 import pytest
 import torch
 
-GPU = torch.cuda.is_available()
-if not GPU:
-    os.environ["TRITON_INTERPRET"] = "1"
+from runner.kernels import dispatch, layout
 
-from runner.kernels import dispatch, layout  # noqa: E402
+GPU = torch.cuda.is_available()
 
 TOLERANCE = {
     torch.float32: {"rtol": 2e-5, "atol": 1e-5},
