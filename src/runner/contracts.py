@@ -210,6 +210,21 @@ def leaves_labels_alone(group: str, option: str) -> None:
     assert torch.equal(loop.state.data.train.y, labels), "the labels of the split were written"
 
 
+def per_sample(group: str, option: str) -> None:
+    """What learners and `losses` hooks return is one number a sample, and a penalty one number."""
+    if group not in ("with", "learner", "sparsity", "loss"):
+        raise Skip("returns no losses")
+    loop = start(config(group, option, duration="3it"))
+    penalties, add = loop.on.names["penalty"], loop.trail.add
+
+    def look(name, value, rows):
+        assert value.shape in ([(), rows.shape] if name in penalties else [rows.shape]), f"{name}: {tuple(value.shape)}"
+        add(name, value, rows)
+
+    loop.trail.add = look
+    loop.run()
+
+
 def batch_of_one(group: str, option: str) -> None:
     """A batch of one sample trains and stays finite."""
     if group not in ("with", "learner", "sparsity", "loss", "optimizer"):
@@ -265,6 +280,6 @@ def _runs(group: str) -> None:
 
 
 CONTRACTS = [
-    help_for_every_option, defaults_are_valid, rungs, determinism, resume, off_switch, leaves_labels_alone, batch_of_one, targets,
+    help_for_every_option, defaults_are_valid, rungs, determinism, resume, off_switch, leaves_labels_alone, per_sample, batch_of_one, targets,
     forward_passes, used_by_a_recipe,
 ]  # fmt: skip
