@@ -16,10 +16,9 @@ def main(argv: list[str]) -> int:
     parsed = compose.parse(overrides)
     with compose.composer(asked.config_name) as composed:
         if asked.multirun:
-            from runner.execution.sweep import expand, run_all
+            from runner.execution.sweep import expand
 
-            jobs = [(job, bind(composed(job))) for job in expand(parsed)]
-            return run_all(jobs)
+            return run_several([(job, bind(composed(job))) for job in expand(parsed)])
         if sweeps := [o.input_line for o in parsed if compose.is_sweep(o)]:
             raise arguments.UserError(f"{sweeps[0]!r} asks for several runs; add -m")
         config = bind(composed(overrides))
@@ -39,6 +38,16 @@ def run_one(config: Config) -> int:
     if config.settings["display"] != "none":
         summary.print_run(record, done)
     return 0
+
+
+def run_several(jobs: list[tuple[list[str], Config]]) -> int:
+    from runner.execution.sweep import run_all
+    from runner.report import display, summary
+
+    quiet = all(config.settings["display"] == "none" for _, config in jobs)
+    results = run_all(jobs, display.make("none" if quiet else "plain"))
+    summary.print_jobs(results)
+    return int(any(found is None for _, found in results))
 
 
 def information(argv: list[str]) -> int:

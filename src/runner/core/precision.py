@@ -25,7 +25,8 @@ class LossScale:
         """Divide the gradients by the scale and note whether any is not finite."""
         grads = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_div_(grads, self.scale)
-        self.overflow = not all(bool(torch.isfinite(g).all()) for g in grads)
+        largest = torch.stack(torch._foreach_norm(grads, float("inf")))
+        self.overflow = not bool(largest.isfinite().all())  # one wait for the device
 
     def update(self) -> bool:
         """After a step's gradients: adapt the scale; whether the weights may be updated."""

@@ -1,14 +1,12 @@
 """Several runs, one after another: all are composed and checked before the first starts, one that fails costs itself alone."""
 
 import itertools
-import sys
 
 from hydra.core.override_parser.types import Override
 
 from runner.config.bind import Config
 from runner.core.errors import UserError
 from runner.execution.run import Failed, execute
-from runner.report import display, summary
 
 
 def expand(overrides: list[Override]) -> list[list[str]]:
@@ -23,20 +21,21 @@ def expand(overrides: list[Override]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*axes)]
 
 
-def run_all(jobs: list[tuple[list[str], Config]]) -> int:
-    """Run what is not done; print a table of all. Returns 1 if one failed."""
-    shown = display.make("none" if all(c.settings["display"] == "none" for _, c in jobs) else "plain")
+def run_all(jobs: list[tuple[list[str], Config]], display) -> list[tuple[list[str], dict | None]]:
+    """Run what is not done.
+
+    Returns:
+        Of each job the overrides that set it apart, and its summary; None if it failed.
+    """
     common = set.intersection(*(set(job) for job, _ in jobs))
-    rows, failed = [], False
+    results = []
     for k, (job, config) in enumerate(jobs, 1):
         own = [o for o in job if o not in common]
-        shown.say(f"[{k}/{len(jobs)}] {' '.join(own)}")
+        display.say(f"[{k}/{len(jobs)}] {' '.join(own)}")
         try:
-            _, done = execute(config, shown)
-            rows.append((own, "done", done["summary"]))
+            _, done = execute(config, display)
+            results.append((own, done["summary"]))
         except (Failed, UserError) as error:
-            print(f"runner: {' '.join(own)}: {error}", file=sys.stderr)
-            rows.append((own, "failed", None))
-            failed = True
-    summary.print_jobs(rows)
-    return int(failed)
+            display.say(f"runner: {' '.join(own)}: {error}")
+            results.append((own, None))
+    return results

@@ -38,14 +38,14 @@ def print_jobs(jobs: list, console: Console | None = None) -> None:
     """Several runs: what differs between them, and the last value of each metric.
 
     Args:
-        jobs: (overrides, status, summary or None) of each.
+        jobs: (overrides, summary) of each; None for one that failed.
     """
     console = console or Console(highlight=False)
-    names = list(dict.fromkeys(n for _, _, summary in jobs for n in split(summary or {})))
+    names = list(dict.fromkeys(n for _, summary in jobs for n in split(summary or {})))
     table = Table(title=f"{len(jobs)} runs", caption="values at the end of training")
     for heading, side in (("job", "left"), ("", "left"), *((n, "right") for n in names)):
         table.add_column(heading, justify=side)
-    for overrides, status, summary in jobs:
+    for overrides, summary in jobs:
         values = split(summary or {})
-        table.add_row(escape(" ".join(overrides)), status, *(number(values.get(n, {}).get("last")) for n in names))
+        table.add_row(escape(" ".join(overrides)), "failed" if summary is None else "done", *(number(values.get(n, {}).get("last")) for n in names))
     console.print(table)
