@@ -2,6 +2,7 @@
 
 import argparse
 import keyword
+import os
 import re
 from pathlib import Path
 
@@ -25,10 +26,10 @@ def main(argv: list[str]) -> int:
     for file, text in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        print(file)
+        print(os.path.relpath(file))
     _, recipe, test = files
     flag = f"--config-dir {asked.dir} " if asked.dir else ""
-    print(f"\nrun it:   runner {flag}+recipe={recipe_name(recipe)}\ntest it:  pytest {test}")
+    print(f"\nrun it:   runner {flag}+recipe={recipe_name(recipe)}\ntest it:  pytest {os.path.relpath(test)}")
     return 0
 
 
