@@ -31,8 +31,9 @@ def topk_mask(w: Tensor | Sequence[Tensor], k: int | None = None, *, density: fl
         k = round(density * entries)
     k = min(max(k, 0), entries)
     if 0 < k < entries:
-        other = next((why for x in tensors[1:] if (why := dispatch.why_not("topk_mask", x))), None)
-        masks = fused_topk(tensors, k) if dispatch.fused("topk_mask", tensors[0], other) else _reference(tensors, k)
+        others = list(filter(None, [dispatch.why_not("topk_mask", x) for x in tensors[1:]]))
+        fused = dispatch.fused("topk_mask", tensors[0], others[0] if others else None)
+        masks = fused_topk(tensors, k) if fused else _reference(tensors, k)
     else:
         masks = [torch.full_like(x, k > 0, dtype=torch.bool) for x in tensors]
     return masks[0] if isinstance(w, Tensor) else masks

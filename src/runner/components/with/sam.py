@@ -23,7 +23,7 @@ class SAM:
         def worst_case():
             loss = grads()
             moved = [p for p in state.parameters() if p.grad is not None]
-            weights = torch._foreach_clone([p.detach() for p in moved])
+            weights = [p.detach().clone() for p in moved]
             buffers = [(b, b.clone()) for b in state.model.buffers()]
             self._climb(state, moved)
             grads()
