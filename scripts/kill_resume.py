@@ -36,10 +36,9 @@ def main():
         (record,) = (straight / "runs").iterdir()
         kills, running, steps = 0, 0, []
         while kills < asked.kills:
+            claim = broken / "runs" / record.name / f"claim-{kills + 1}.json"
             process = start(broken, asked.epochs)
-            running_file = broken / "runs" / record.name / "running.json"
-            running_file.unlink(missing_ok=True)
-            while not running_file.exists() and process.poll() is None:
+            while not claim.exists() and process.poll() is None:
                 time.sleep(0.005)  # from here on it trains
             time.sleep(draw.uniform(0, 1.0))
             if process.poll() is not None:

@@ -18,7 +18,7 @@ from runner.config.bind import bind
 from runner.config.schema import schema
 from runner.core import events, snapshot
 from runner.core.errors import UserError
-from runner.execution.assemble import assemble, build
+from runner.execution.assemble import assemble
 
 BASE = {
     "loss": "ce", "learner": "supervised", "optimizer": "sgd", "schedule": "constant", "noise": "none", "sparsity": "none",
@@ -133,7 +133,7 @@ def rungs(group: str, option: str) -> None:
     if group not in ("with", "sparsity", "learner"):
         raise Skip("does not act at events")
     known = schema(group, option)
-    thing = build(next(c for c in bind(config(group, option)).choices if (c.group, c.option) == (group, option)))
+    thing = next(c for c in bind(config(group, option)).choices if (c.group, c.option) == (group, option)).build()
     if thing is None:
         raise Skip("stands for no component")
     for event in events.RUNGS:
@@ -237,7 +237,7 @@ def targets(group: str, option: str) -> None:
     """A loss takes class indices and probabilities alike, any leading dimensions, and returns one value a sample."""
     if group != "loss" or task(group, option) == "regression":
         raise Skip("no classification loss")
-    loss = build(next(c for c in bind(config(group, option)).choices if c.group == "loss"))
+    loss = next(c for c in bind(config(group, option)).choices if c.group == "loss").build()
     generator = torch.Generator().manual_seed(0)
     for shape in ((5,), (1,), (2, 3)):
         logits = torch.randn(*shape, 7, generator=generator, requires_grad=True)

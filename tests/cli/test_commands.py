@@ -75,7 +75,16 @@ def test_the_run_of_the_readme(runner, tmp_path):
     assert "test/acc" in done.stdout
     assert "train/memorised" in done.stdout
     (record,) = (tmp_path / "runs").iterdir()
-    assert {p.name for p in record.iterdir()} == {"config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "log.txt", "checkpoints", "done.json"}
+    assert {p.name for p in record.iterdir()} == {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "log.txt",
+        "checkpoints",
+        "claim-1.json",
+        "done.json",
+    }
     rows = [json.loads(line) for line in (record / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in rows] == [1.0, 2.0]
     again = runner("+recipe=noisy_labels", "scale=smoke")
@@ -87,18 +96,21 @@ def test_the_run_of_the_readme(runner, tmp_path):
 def test_a_sweep_runs_what_is_missing(runner, tmp_path):
     done = runner("-m", "+recipe=noisy_labels", "scale=smoke", "seed=range(2)", "with=[elr],[]")
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "runs").iterdir())) == 4
-    assert done.stdout.count("done") == 4
+    assert len(list(tmp_path.glob("runs/*/done.json"))) == 4
+    assert "4 jobs: 4 done" in done.stdout
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/done.json")}
     again = runner("-m", "+recipe=noisy_labels", "scale=smoke", "seed=range(3)", "with=[elr]")
-    assert again.stderr.count("is done already") == 2
-    assert len(list((tmp_path / "runs").iterdir())) == 5
+    assert "[1/1]" in again.stderr
+    assert "3 jobs: 3 done" in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(list(tmp_path.glob("runs/*/done.json"))) == 5
 
 
 def test_a_failing_job_costs_itself_alone(runner):
     done = runner("-m", "+recipe=noisy_labels", "scale=smoke", "optimizer.lr=0.05,1e30")
     assert done.returncode == 1
     assert "loss is nan" in done.stderr or "loss is inf" in done.stderr
-    assert done.stdout.count("done") == 1
+    assert "2 jobs: 1 done, 1 failed" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "loss"], ["show", "loss=gce"], ["--cfg", "job"], ["-sc", "query=bash"]], ids=" ".join)
@@ -154,4 +166,4 @@ def test_new_components_pass_their_tests_and_run(runner, tmp_path, monkeypatch, 
     assert f"{len(GROUPS)} xfailed" in test.stdout
     sweep = runner("-m", "--config-dir", "mylab", "scale=smoke", "+recipe=" + ",".join(f"fresh_{g}" for g in GROUPS))
     assert sweep.returncode == 0, sweep.stderr
-    assert sweep.stdout.count("done") == len(GROUPS)
+    assert f"{len(GROUPS)} jobs: {len(GROUPS)} done" in sweep.stdout

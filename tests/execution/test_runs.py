@@ -99,7 +99,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, display):
 
     with pytest.raises(Stopped, match="stopped at step 100"):
         execute(made, Interrupt())
-    assert Record(made).done is None
+    assert Record(made).state == "stopped"
     said = []
     display.say = said.append
     again, _ = execute(made, display)
@@ -123,12 +123,12 @@ def test_a_stale_record_is_kept_aside(tmp_path, display):
     record, _ = execute(made, display)
     environment = json.loads(record.file("environment.json").read_text())
     record.file("environment.json").write_text(json.dumps({**environment, "code": "0"}))
-    assert Record(made).stale
+    assert Record(made).state == "stale"
     said = []
     display.say = said.append
     execute(made, display)
     assert (tmp_path / f"{record.id}.stale-1" / "done.json").exists()
-    assert record.done
+    assert record.state == "done"
     assert any("other code" in line for line in said)
 
 
@@ -142,7 +142,7 @@ def test_fresh_runs_again(tmp_path, display):
 def test_two_processes_do_not_write_one_record(tmp_path, display):
     made = config(tmp_path)
     record = Record(made)
-    record.open(0, "x")
+    record.claim.take()
     pid = os.fork()
     if pid == 0:
         try:
@@ -151,7 +151,7 @@ def test_two_processes_do_not_write_one_record(tmp_path, display):
             os._exit(7 if "being run by process" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    record.close()
+    record.claim.free()
 
 
 def test_a_sink_that_fails_is_dropped_and_the_run_goes_on(tmp_path, display, monkeypatch):
@@ -180,7 +180,7 @@ def test_wandb_without_account_or_network(tmp_path, display, mode, monkeypatch):
     start = time.time()
     record, _ = execute(config(tmp_path, "logger=wandb", f"logger.mode={mode}", f"seed={len(mode)}"), display)
     assert time.time() - start < 60
-    assert record.done
+    assert record.state == "done"
     assert list(record.folder.glob("wandb/offline-run-*/*.wandb"))
 
 

@@ -12,14 +12,13 @@ def main(argv: list[str]) -> int:
     if any(a.split("=")[0] in arguments.INFORMATION for a in argv):
         return information(argv)
     asked = arguments.parse(argv)
-    overrides = compose.rewrite(asked.overrides)
-    parsed = compose.parse(overrides)
-    with compose.composer(asked.config_name) as composed:
-        if asked.multirun:
-            from runner.execution.sweep import expand
+    if asked.multirun or asked.plan:
+        from runner.cli import sweep
 
-            return run_several([(job, bind(composed(job))) for job in expand(parsed)])
-        if sweeps := [o.input_line for o in parsed if compose.is_sweep(o)]:
+        return sweep.main(asked)
+    overrides = compose.rewrite(asked.overrides)
+    with compose.composer(asked.config_name) as composed:
+        if sweeps := [o.input_line for o in compose.parse(overrides) if compose.is_sweep(o)]:
             raise arguments.UserError(f"{sweeps[0]!r} asks for several runs; add -m")
         config = bind(composed(overrides))
     return run_one(config)
@@ -38,16 +37,6 @@ def run_one(config: Config) -> int:
     if config.settings["display"] != "none":
         summary.print_run(record, done)
     return 0
-
-
-def run_several(jobs: list[tuple[list[str], Config]]) -> int:
-    from runner.execution.sweep import run_all
-    from runner.report import display, summary
-
-    quiet = all(config.settings["display"] == "none" for _, config in jobs)
-    results = run_all(jobs, display.make("none" if quiet else "plain"))
-    summary.print_jobs(results)
-    return int(any(found is None for _, found in results))
 
 
 def information(argv: list[str]) -> int:

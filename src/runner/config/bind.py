@@ -35,6 +35,13 @@ class Choice:
     def load(self):
         return registry.load(self.group, self.option)
 
+    def build(self):
+        """Call the component's `build`. Raises UserError for a ValueError of its."""
+        try:
+            return self.load().build(**self.args)
+        except ValueError as error:
+            raise UserError(f"{self.key}={self.option}: {error}") from error
+
 
 @dataclass(frozen=True)
 class Config:

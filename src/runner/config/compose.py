@@ -23,7 +23,56 @@ def composer(config_name: str = "config"):
     register()
     GlobalHydra.instance().clear()
     with initialize(None, version_base="1.3"):
-        yield lambda overrides: compose(overrides, config_name)
+        yield Composer(config_name)
+
+
+class Composer:
+    """`composer(overrides) -> plain data`, interpolations resolved. Raises UserError.
+
+    What only sets plain values is laid over the composition of the rest, which is made once: a sweep over rates and seeds composes once.
+    """
+
+    def __init__(self, config_name: str):
+        self.config_name = config_name
+        self.parsed: dict[str, Override] = {}
+        self.bases: dict[tuple[str, ...], dict | None] = {}
+
+    def __call__(self, overrides: list[str]) -> dict:
+        if new := [o for o in overrides if o not in self.parsed]:
+            self.parsed.update(zip(new, parse(new), strict=True))
+        values = {o: self.parsed[o] for o in overrides if _sets_a_value(self.parsed[o])}
+        choices = tuple(o for o in overrides if o not in values)
+        if choices not in self.bases:
+            self.bases[choices] = self._base(list(choices)) if values else None
+        base = self.bases[choices]
+        if base is None:
+            return compose(overrides, self.config_name)
+        for override in values.values():
+            base = _laid_over(base, override.key_or_group.split("."), override.value())
+            if base is None:
+                return compose(overrides, self.config_name)  # which says what is wrong with it
+        return base
+
+    def _base(self, choices: list[str]) -> dict | None:
+        """None where values depend on each other."""
+        with at_scale(choices), explained():
+            config = OmegaConf.to_container(hydra_compose(self.config_name, choices))
+        return None if "${" in str(config) else config
+
+
+def _sets_a_value(override: Override) -> bool:
+    if override.type != OverrideType.CHANGE or override.is_sweep_override() or is_group(override) or override.package:
+        return False
+    return not isinstance(override.value(), dict) and "${" not in override.input_line
+
+
+def _laid_over(tree: dict, path: list[str], value) -> dict | None:
+    """The tree with another value at a path that is there, sharing the rest; None if it is not, or holds more than a value."""
+    key, *rest = path
+    if key not in tree or isinstance(tree[key], dict) != bool(rest):
+        return None
+    below = _laid_over(tree[key], rest, value) if rest else value
+    return None if rest and below is None else {**tree, key: below}
 
 
 def compose(overrides: list[str], config_name: str = "config") -> dict:

@@ -16,16 +16,8 @@ from runner.core.rng import derive, seed_torch
 from runner.core.state import State
 
 
-def build(choice: Choice):
-    """Call the component's `build`. A ValueError of its is the user's."""
-    try:
-        return choice.load().build(**choice.args)
-    except ValueError as error:
-        raise UserError(f"{choice.key}={choice.option}: {error}") from error
-
-
 def component(choice: Choice) -> Component:
-    return Component(choice.name, build(choice), choice.schema.card)
+    return Component(choice.name, choice.build(), choice.schema.card)
 
 
 def pick_device(name: str) -> torch.device:
@@ -70,23 +62,23 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
         torch.set_num_threads(config.settings["threads"])
     device = pick_device(config.settings["device"])
     use_kernels(config.kernels["backend"])
-    training = build(config.one("trainer"))
+    training = config.one("trainer").build()
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if training.deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports the compiler: a second
         torch.use_deterministic_algorithms(training.deterministic)
     torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
 
-    data = build(config.one("data"))
+    data = config.one("data").build()
     check_fit(config, data.info)
     for choice in config["noise"]:
-        corrupt = build(choice)
+        corrupt = choice.build()
         if corrupt is not None:
             corrupt(data, torch.Generator().manual_seed(derive(seed, choice.name)))
     data.to(device)
 
-    normaliser = build(config.one("softmax"))
-    make_model = build(config.one("model"))
+    normaliser = config.one("softmax").build()
+    make_model = config.one("model").build()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "model"))
         model = make_model(data.info, normaliser).to(device)
@@ -100,7 +92,7 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
     if epoch == 0:
         raise UserError(f"trainer.batch_size={size} is more than the {n} training samples, and trainer.drop_last leaves no step")
     clock = Clock(epoch, steps(training.duration, epoch))
-    state = State(model, build(config.one("loss")), data, device, clock, build(config.one("optimizer")), seed)
+    state = State(model, config.one("loss").build(), data, device, clock, config.one("optimizer").build(), seed)
     state.eval_batch = training.eval_batch
     learner = component(config.one("learner"))
     hooks = [component(c) for group in ("with", "sparsity") for c in config[group]]
@@ -108,7 +100,7 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
     evaluators, probes = ([component(c) for c in config[group]] for group in ("eval", "probe"))
     measures = Measures(evaluators, probes, report)
     seed_torch(seed)
-    return Loop(state, learner, [learner, *hooks], build(config.one("schedule")), measures, training)
+    return Loop(state, learner, [learner, *hooks], config.one("schedule").build(), measures, training)
 
 
 def use_kernels(backend: str) -> None:

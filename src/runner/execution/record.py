@@ -6,106 +6,83 @@ metrics.jsonl      one row a measurement; the same bits however often the run wa
 timing.jsonl       when each row was written, and how fast it went
 log.txt            what happened
 checkpoints/
+claim-N.json       who writes it
 failed.json        how it ended, if it failed
 done.json          the summary, written last: the run is done
 """
 
+import functools
+import hashlib
 import json
 import math
 import os
 import platform
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 from runner.config.bind import Config
 from runner.config.places import checkout
-from runner.core.errors import UserError
+from runner.execution.claim import Claim
 from runner.execution.identity import code_fingerprint, run_id
-
-
-def store_folder(config: Config) -> Path:
-    """Where records are: `store`, else RUNNER_STORE, else `runs` in the current folder."""
-    return Path(config.settings["store"] or os.environ.get("RUNNER_STORE") or "runs")
-
-
-def write_json(file: Path, content: dict) -> None:
-    """Write a file atomically: it is there whole, or not at all."""
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        with part.open("w") as stream:
-            json.dump(content, stream, indent=1, default=str)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_json(file: Path) -> dict | None:
-    """The content, None if the file is not there or not whole."""
-    try:
-        return json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
+from runner.execution.store import Store, folder_of, write_json
 
 
 class Record:
-    """One run's folder, `STORE/ID`."""
+    """One run's folder, `STORE/ID`, for the process that runs it."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, code: str | None = None):
         self.config, self.id = config, run_id(config)
-        self.folder = store_folder(config) / self.id
-        self.code = code_fingerprint(config)
-        self._metrics = None
+        self.store = Store(folder_of(config))
+        self.folder = self.store.folder / self.id
+        self.code = code or code_fingerprint(config)
+        self.claim = Claim(self.folder)
+        self._metrics, self._digest = None, hashlib.sha256()
 
     def file(self, name: str) -> Path:
         return self.folder / name
 
     @property
-    def done(self) -> dict | None:
-        return read_json(self.file("done.json"))
-
-    @property
-    def stale(self) -> bool:
-        """Whether there is a record and other code wrote it."""
-        environment = read_json(self.file("environment.json"))
-        return environment is not None and environment.get("code") != self.code
+    def state(self) -> str:
+        """See `Store.state`; a record that other code only began is stale too."""
+        found = self.store.state(self.id, self.code)
+        environment = self.store.environment(self.id)
+        return "stale" if found in ("stopped", "failed", "missing") and environment and environment.get("code") != self.code else found
 
     def set_aside(self, why: str) -> Path:
-        """Keep an old record beside the new one: nothing is deleted."""
+        """Keep an old record beside the new one: nothing is deleted. The claim is on the new one then."""
         k = 1
         while (aside := self.folder.with_name(f"{self.id}.{why}-{k}")).exists():
             k += 1
+        self.claim.free()
         self.folder.rename(aside)
+        self.claim.take()
         return aside
 
-    def open(self, offset: int, data: str) -> None:
-        """Begin or go on writing; metrics behind `offset` bytes are from after the checkpoint and are written again."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock()
+    def holds(self, position: dict) -> bool:
+        """Whether the metrics up to a checkpoint's position are those that were written."""
+        written = self.file("metrics.jsonl").read_bytes()[: position["metrics"]] if self.file("metrics.jsonl").exists() else b""
+        return len(written) == position["metrics"] and hashlib.sha256(written).hexdigest() == position["digest"]
+
+    def open(self, position: dict | None, data: str) -> None:
+        """Begin or go on writing; metrics behind a checkpoint's position are written again. The claim must be taken."""
+        offset = position["metrics"] if position else 0
+        self.seconds, self.opened = position["seconds"] if position else 0.0, time.monotonic()
         write_json(self.file("config.json"), self.config.plain())
         write_json(self.file("environment.json"), {**environment(), "code": self.code, "data": data})
         self.file("failed.json").unlink(missing_ok=True)
-        self._metrics = self.file("metrics.jsonl").open("ab")
+        self._metrics = self.file("metrics.jsonl").open("a+b")
         self._metrics.truncate(offset)
-        self._metrics.seek(offset)
-
-    def _lock(self) -> None:
-        """One process a run. A lock whose process is gone is taken over."""
-        lock = self.file("running.json")
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid())}
-        other = read_json(lock)
-        if other and other["host"] == mine["host"] and other["pid"] != mine["pid"] and _born(other["pid"]) == other["born"]:
-            raise UserError(f"run {self.id} is being run by process {other['pid']}; wait for it or stop it")
-        write_json(lock, mine)
+        self._metrics.seek(0)
+        self._digest.update(self._metrics.read())
 
     def add(self, row: dict) -> None:
         """Append a row of metrics."""
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        self._metrics.write(json.dumps(row).encode() + b"\n")
+        line = json.dumps(row).encode() + b"\n"
+        self._metrics.write(line)
         self._metrics.flush()
+        self._digest.update(line)
 
     def add_timing(self, row: dict) -> None:
         with self.file("timing.jsonl").open("a") as stream:
@@ -114,17 +91,18 @@ class Record:
     def position(self) -> dict:
         """What a checkpoint must know of the record."""
         os.fsync(self._metrics.fileno())
-        return {"metrics": self._metrics.tell()}
+        return {"metrics": self._metrics.tell(), "digest": self._digest.hexdigest(), "seconds": self.spent()}
+
+    def spent(self) -> float:
+        """Seconds of all the processes that ran it, up to now."""
+        return round(self.seconds + time.monotonic() - self.opened, 3)
 
     def log(self, line: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         with self.file("log.txt").open("a") as stream:
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def rows(self) -> list[dict]:
-        if not self.file("metrics.jsonl").exists():
-            return []
-        return [json.loads(line) for line in self.file("metrics.jsonl").read_text().splitlines()]
+        return self.store.rows(self.id)
 
     def close(self, name: str | None = None, content: dict | None = None) -> None:
         """End writing; with `done.json` or `failed.json` and its content."""
@@ -132,22 +110,10 @@ class Record:
             os.fsync(self._metrics.fileno())
             self._metrics.close()
             self._metrics = None
+        if name == "done.json":
+            content["metrics"] = self._digest.hexdigest()[:16]
         if name:
             write_json(self.file(name), content)
-        self.file("running.json").unlink(missing_ok=True)
-
-
-def _born(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did: tells it from a later one of the same number. None if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
-    try:
-        os.kill(pid, 0)  # no /proc on this system
-    except OSError:
-        return None
-    return "running"
 
 
 def environment() -> dict:
@@ -163,6 +129,7 @@ def environment() -> dict:
     }  # fmt: skip
 
 
+@functools.cache
 def commit() -> str | None:
     """The checkout's commit, with `+` when it has uncommitted changes."""
     root = checkout()

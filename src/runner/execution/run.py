@@ -9,7 +9,7 @@ from runner.config.bind import Config
 from runner.core import snapshot
 from runner.core.checkpoint import Checkpoints
 from runner.core.errors import NotFinite, Stopped, UserError
-from runner.execution.assemble import assemble, build
+from runner.execution.assemble import assemble
 from runner.execution.identity import data_fingerprint
 from runner.execution.record import Record
 from runner.execution.sinks import Sinks
@@ -19,11 +19,12 @@ class Failed(Exception):
     """The run ended in an error that its record describes."""
 
 
-def execute(config: Config, display) -> tuple[Record, dict]:
+def execute(config: Config, display, code: str | None = None) -> tuple[Record, dict]:
     """Run, go on with, or just return a run.
 
     Args:
         display: told what happens; see `runner.report.display`.
+        code: fingerprint of the loaded code, if the files may have changed since.
 
     Returns:
         The record and its `done.json`.
@@ -31,39 +32,64 @@ def execute(config: Config, display) -> tuple[Record, dict]:
     Raises:
         UserError: before anything is written. Failed, Stopped: the record says how.
     """
-    record = Record(config)
+    record = Record(config, code)
     fresh = config.settings["fresh"]
-    if (done := record.done) and not fresh and not record.stale:
-        display.say(f"run {record.id} is done already; 'fresh=true' runs it again")
-        return record, done
-
+    if record.state == "done" and not fresh:
+        return record, _already(record, display)
     rows = _Rows(display)
     loop = assemble(config, rows)
     checkpoints = Checkpoints(record.file("checkpoints"), loop.training.checkpoint_every)
-    again = fresh or record.stale
-    saved = None if again or done else checkpoints.load(display.say)
-    if saved:
-        snapshot.load(loop, saved)
-        display.say(f"run {record.id} goes on at step {loop.state.step}")
-    if again and record.folder.exists():
-        display.say(f"the record {'of before' if fresh else 'that other code wrote'} is kept as {record.set_aside('old' if fresh else 'stale')}")
-    record.open(saved["extra"]["metrics"] if saved else 0, data_fingerprint(loop.state.data))
-    with contextlib.closing(Sinks([build(c) for c in config["logger"]], record, display.say)) as sinks:
-        rows.start(record, sinks, loop)
-        return record, _train(record, loop, checkpoints, sinks, display)
+    files, saved = checkpoints.files(), None
+    if record.state not in ("stale", "damaged") and not fresh:
+        saved = checkpoints.load(display.say)
+    record.claim.take()
+    try:
+        state = record.state  # others may have been at it while we got ready
+        if state == "done" and not fresh:
+            return record, _already(record, display)
+        if fresh or state in ("stale", "damaged"):
+            _set_aside(record, "old" if fresh else state, display)
+        if checkpoints.files() != files:
+            saved = checkpoints.load(display.say)
+        if saved and not record.holds(saved["extra"]):
+            display.say(f"{record.file('metrics.jsonl')} is damaged, the run starts again")
+            _set_aside(record, "damaged", display)
+            saved = None
+        if saved:
+            snapshot.load(loop, saved)
+            display.say(f"run {record.id} goes on at step {loop.state.step}")
+        record.open(saved["extra"] if saved else None, data_fingerprint(loop.state.data))
+        with contextlib.closing(Sinks([c.build() for c in config["logger"]], record, display.say)) as sinks:
+            rows.start(record, sinks, loop)
+            return record, _train(record, loop, checkpoints, sinks, display)
+    finally:
+        record.claim.free()
+
+
+def _already(record: Record, display) -> dict:
+    display.say(f"run {record.id} is done already; 'fresh=true' runs it again")
+    return record.store.done(record.id)
+
+
+def _set_aside(record: Record, why: str, display) -> None:
+    what = {"old": "of before", "stale": "that other code wrote", "damaged": "that is damaged"}[why]
+    if record.file("config.json").exists():
+        display.say(f"the record {what} is kept as {record.set_aside(why)}")
 
 
 def _train(record: Record, loop, checkpoints: Checkpoints, sinks: Sinks, display) -> dict:
-    start = time.time()
     record.log(f"start at step {loop.state.step}")
+    record.claim.progress = {"step": loop.state.step, "total": loop.state.clock.total}
 
     def after_step(loop):
+        record.claim.progress["step"] = loop.state.step
         display.step(loop)
         checkpoints.after_step(loop, record.position)
 
     try:
         with _stoppable(checkpoints), display.running(record, loop):
             summary = loop.run(after_step)
+        checkpoints.save(loop.state.step, {**snapshot.save(loop), "extra": record.position()})
     except Stopped as stopped:
         record.log(str(stopped))
         record.close()
@@ -74,13 +100,16 @@ def _train(record: Record, loop, checkpoints: Checkpoints, sinks: Sinks, display
     except UserError as error:
         _fail(record, {"error": str(error), "step": loop.state.step})
         raise
+    except OSError as error:  # a full disk: what was written stays, and the next start goes on from the last checkpoint
+        with contextlib.suppress(OSError):
+            _fail(record, {"error": str(error), "step": loop.state.step})
+        raise Failed(f"{error}; the record is in {record.folder}") from error
     except Exception as error:
         text = traceback.format_exc()
         record.log(text)
         _fail(record, {"error": f"{type(error).__name__}: {error}", "step": loop.state.step, "traceback": text})
         raise Failed(f"{type(error).__name__}: {error}; see {record.file('log.txt')}") from error
-    checkpoints.save(loop.state.step, {**snapshot.save(loop), "extra": record.position()})
-    done = {"summary": summary, "steps": loop.state.step, "seconds": round(time.time() - start, 3), "finished": time.time()}
+    done = {"summary": summary, "steps": loop.state.step, "seconds": record.spent(), "finished": time.time()}
     record.log("done")
     sinks.finish(summary)
     record.close("done.json", done)

@@ -34,18 +34,18 @@ def print_run(record, done: dict, console: Console | None = None) -> None:
     console.print(f"{what}\n{done['steps']} steps, {done['seconds']:.1f} s, record in {record.folder}", markup=False, soft_wrap=True)
 
 
-def print_jobs(jobs: list, console: Console | None = None) -> None:
+def print_jobs(jobs: list[tuple[list[str], str, dict | None]], console: Console | None = None) -> None:
     """Several runs: what differs between them, and the last value of each metric.
 
     Args:
-        jobs: (overrides, summary) of each; None for one that failed.
+        jobs: overrides, state and `done.json` of each.
     """
     console = console or Console(highlight=False)
-    names = list(dict.fromkeys(n for _, summary in jobs for n in split(summary or {})))
+    found = [(overrides, state, split((done or {}).get("summary", {}))) for overrides, state, done in jobs]
+    names = list(dict.fromkeys(n for _, _, values in found for n in values))
     table = Table(title=f"{len(jobs)} runs", caption="values at the end of training")
     for heading, side in (("job", "left"), ("", "left"), *((n, "right") for n in names)):
         table.add_column(heading, justify=side)
-    for overrides, summary in jobs:
-        values = split(summary or {})
-        table.add_row(escape(" ".join(overrides)), "failed" if summary is None else "done", *(number(values.get(n, {}).get("last")) for n in names))
+    for overrides, state, values in found:
+        table.add_row(escape(" ".join(overrides)), state, *(number(values.get(n, {}).get("last")) for n in names))
     console.print(table)

@@ -1,6 +1,7 @@
 """442 patients, ten measurements, progression of the disease after a year; shipped with scikit-learn."""
 
 import torch
+from sklearn.datasets import load_diabetes
 
 from runner import card
 from runner.components.data._tables import table
@@ -17,7 +18,6 @@ def build(test: float = 0.2, val: float = 0.0, train_size: int | None = None, sp
         train_size: >= 1; train on so many of the training rows; all if not given.
         split: >= 0; which random split.
     """
-    from sklearn.datasets import load_diabetes
 
     x, y = load_diabetes(return_X_y=True, scaled=False)
     values = torch.tensor(y, dtype=torch.float32).reshape(len(y), -1)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from runner import UserError, card
 from runner.components.data._files import absent
@@ -27,8 +29,6 @@ def build(root: str, size: int = 224, resize: int | None = None, crop: float = 0
         crop: in (0, 1]; smallest share of the area of a training image that is cut out.
         workers: >= 0; processes that read images; 0 reads in the run itself. Does not change the result.
     """
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
 
     resize = resize or round(size * 256 / 224)
     if resize < size:

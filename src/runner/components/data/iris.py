@@ -1,6 +1,7 @@
 """150 iris flowers, four lengths, three species; shipped with scikit-learn."""
 
 import torch
+from sklearn.datasets import load_iris
 
 from runner import card
 from runner.components.data._tables import table
@@ -17,7 +18,6 @@ def build(test: float = 0.2, val: float = 0.0, train_size: int | None = None, sp
         train_size: >= 1; train on so many of the training rows, as many of each class; all if not given.
         split: >= 0; which random split.
     """
-    from sklearn.datasets import load_iris
 
     x, y = load_iris(return_X_y=True)
     return table(torch.tensor(x, dtype=torch.float32), torch.tensor(y), test, split, val=val, train_size=train_size)

@@ -1,6 +1,7 @@
 """20 men, three exercises, three bodily measures: a regression with several outputs; shipped with scikit-learn."""
 
 import torch
+from sklearn.datasets import load_linnerud
 
 from runner import card
 from runner.components.data._tables import table
@@ -17,7 +18,6 @@ def build(test: float = 0.2, val: float = 0.0, train_size: int | None = None, sp
         train_size: >= 1; train on so many of the training rows; all if not given.
         split: >= 0; which random split.
     """
-    from sklearn.datasets import load_linnerud
 
     x, y = load_linnerud(return_X_y=True)
     values = torch.tensor(y, dtype=torch.float32).reshape(len(y), -1)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torchvision.datasets import SVHN
 
 from runner import card
 from runner.components.data._files import absent, cache, fetch
@@ -17,7 +18,6 @@ CARD = card(
 
 def _load(root, download):
     """[(uint8 (n, 3, 32, 32), digits (n,)), ...] of training and test."""
-    from torchvision.datasets import SVHN
 
     folder, parts = Path(root).expanduser() if root else cache(), []
     for part in ("train", "test"):

@@ -1,10 +1,92 @@
-"""This machine."""
+"""This machine: a process a job, forked from a server that has torch imported; so many at once a device."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing.connection import wait
+from pathlib import Path
 
 from runner import card
 
 CARD = card()
 
 
-def build():
-    """Run here."""
-    return None
+class Local:
+    """See `runner.execution.pool` for what a launcher does."""
+
+    frozen = True  # edits of files after the start change nothing
+
+    def __init__(self, slots: int | None):
+        self.slots = slots
+        self.processes: dict[str, multiprocessing.Process] = {}
+        self.places: dict[str, int] = {}  # job -> slot
+
+    def start(self, work, warm: str, components: list, folders: list[str], threads: int) -> None:
+        self.work, self.devices = work, gpus()
+        each = self.slots or (1 if self.devices else max(1, cores() // max(1, threads)))
+        self.total = each * max(1, len(self.devices))
+        os.environ["RUNNER_WARM"] = json.dumps({"components": components, "folders": folders})
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with threads may hang
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([warm])
+
+    def room(self) -> int:
+        return self.total - len(self.processes)
+
+    def submit(self, job: str, arguments: tuple) -> None:
+        slot = next(k for k in range(self.total) if k not in self.places.values())
+        device = self.devices[slot % len(self.devices)] if self.devices else None
+        process = self.context.Process(target=_run, args=(self.work, (*arguments, os.getpid()), device), name=job)
+        process.start()
+        self.processes[job], self.places[job] = process, slot
+
+    def ended(self, seconds: float) -> list[tuple[str, int]]:
+        wait([p.sentinel for p in self.processes.values()], seconds)
+        found = [(job, p.exitcode) for job, p in self.processes.items() if p.exitcode is not None]
+        for job, _ in found:
+            self.processes.pop(job).close()
+            del self.places[job]
+        return found
+
+    def stop(self, job: str, kill: bool = False) -> None:
+        process = self.processes[job]
+        process.kill() if kill else process.terminate()
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.join()
+
+
+def _run(work, arguments, device) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which asks with SIGTERM
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    sys.exit(work(*arguments))
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    if not Path("/dev/nvidiactl").exists():
+        return []
+    import torch
+
+    return [str(k) for k in range(torch.cuda.device_count())]
+
+
+def build(slots: int | None = None):
+    """Run here.
+
+    Args:
+        slots: >= 1; jobs at once on a GPU, or in all without one; by default one a GPU, or as many as the cores have room for. Does not change the result.
+    """
+    return Local(slots)

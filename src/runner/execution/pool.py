@@ -1,0 +1,226 @@
+"""Run the jobs of a plan on a launcher: each in a process of its own, what is done not again, one that dies costs itself alone.
+
+A launcher has
+
+    frozen                     whether edits of files after `start` change nothing for the jobs
+    start(work, warm, components, folders, threads)     `work(*arguments) -> status` runs a job; the module `warm` may be imported before
+    room() -> int              how many jobs it takes now
+    submit(job, arguments)     begin one
+    ended(seconds) -> [(job, status)]     what has ended, waiting so long for it; status: of `work`, negative for the signal that killed it
+    stop(job, kill)            ask one to save itself and stop, or end it at once
+    close()                    end all
+"""
+
+import contextlib
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+
+from runner.config import registry
+from runner.execution import claim, worker
+from runner.execution.plan import Job, Plan
+
+ONLY = {"failed": ("failed",), "missing": ("missing", "stopped"), "stale": ("stale", "damaged")}
+TICK = 0.25  # seconds between two looks
+GRACE = 10.0  # seconds from the asking to the killing of a job that is out of time
+
+
+class Pool:
+    """One sweep.
+
+    Args:
+        plan: what to run.
+        launcher: where.
+        display: told what happens; see `runner.report.jobs`.
+        retries: how often a job that failed is run again.
+        fail_fast: stop everything at the first failure.
+        only: the states to run, keys of ONLY; all that is not done if empty.
+        timeout: seconds that a job may take; it is stopped then, and failed.
+        more: called when there is room and nothing waits; gives a further job, or None when there is none now.
+    """
+
+    def __init__(
+        self, plan: Plan, launcher, display, retries: int = 0, fail_fast: bool = False, only: tuple = (), timeout: float | None = None,
+        more: Callable[[], Job | None] = lambda: None,
+    ):  # fmt: skip
+        self.plan, self.launcher, self.display = plan, launcher, display
+        self.retries, self.fail_fast, self.only, self.timeout, self.more = retries, fail_fast, only, timeout, more
+        self.jobs = {job.id: job for job in plan.jobs}
+        self.states: dict[str, str] = {}
+        self.waiting: deque[Job] = deque()
+        self.running: dict[str, float] = {}  # run id -> since when
+        self.elsewhere: list[Job] = []  # other sweeps run these
+        self.seen: dict[str, tuple] = {}  # run id -> (claim, since when it has been the same)
+        self.looked = 0.0
+        self.tries = dict.fromkeys(self.jobs, 0)
+        self.late: dict[str, float] = {}  # jobs that are out of time -> since when
+        self.asked = 0  # how often the user asked to stop
+        self.told: set[str] = set()  # jobs that were asked to
+        self.dropped: set[str] = set()
+        self.started = False
+
+    def run(self) -> dict[str, str]:
+        """The states of all jobs in the end: done, failed, stopped, or what they were where they were not to be run."""
+        self.states = self.plan.states()
+        wanted = [state for name in self.only for state in ONLY[name]]
+        chosen = [job for job in self.jobs.values() if self.states[job.id] != "done" and (not wanted or self.states[job.id] in wanted)]
+        self.elsewhere = [job for job in chosen if self.states[job.id] == "running"]
+        self.waiting.extend(job for job in chosen if self.states[job.id] != "running")
+        self._fetch()
+        if not self.waiting and not self.elsewhere:
+            return self.states
+        with self.display.showing(self.plan, chosen), _asking(self), contextlib.closing(self.launcher):
+            while self.running or ((self.waiting or self.elsewhere) and not self.stopping):
+                self._submit()
+                for run, status in self._ended():
+                    self._settle(self.jobs[run], status)
+                self._hurry()
+                self._look_elsewhere()
+                self.display.progress({self.jobs[run]: (self._progress(run), since) for run, since in self.running.items()})
+        for job in (*self.waiting, *self.elsewhere):
+            self.states[job.id] = self.plan.store.state(job.id, job.code)
+        return self.states
+
+    def drop(self, run: str) -> None:
+        """Let a running job save itself and stop: nobody wants to see its end."""
+        self.dropped.add(run)
+        self.launcher.stop(run)
+
+    def _fetch(self) -> None:
+        """Ask for a further job where nothing waits."""
+        if not self.waiting and not self.stopping and (job := self.more()) is not None:
+            self.jobs[job.id] = job
+            self.tries.setdefault(job.id, 0)
+            self.waiting.append(job)
+
+    def _progress(self, run: str) -> float:
+        """Share of its steps that a running job has made, as its claim says."""
+        content = claim.latest(self.plan.store.folder / run)[1] or {}
+        return content.get("step", 0) / max(1, content.get("total", 1))
+
+    @property
+    def stopping(self) -> bool:
+        return self.asked > 0
+
+    def stop(self) -> None:
+        """Ask all jobs to save themselves and stop; asked again, end them."""
+        self.asked += 1
+
+    def _start(self) -> None:
+        self.started = True
+        self.folders = [str(f) for f in registry.folders()[1:]]
+        components = {(c.group, c.option) for job in self.waiting for c in job.config.choices}
+        threads = max(job.plain["threads"] for job in self.waiting)
+        self.launcher.start(worker.work, "runner.execution.warm", sorted(components), self.folders, threads)
+
+    def _submit(self) -> None:
+        self._fetch()
+        if self.waiting and not self.started:
+            self._start()
+        while self.waiting and not self.stopping and self.launcher.room() > 0:
+            job = self.waiting.popleft()
+            self.running[job.id] = time.monotonic()
+            store = str(self.plan.store.folder.resolve())
+            self.launcher.submit(job.id, (job.id, job.plain, store, self.folders, job.code if self.launcher.frozen else None))
+            self.display.started(job)
+            self._fetch()
+
+    def _ended(self) -> list[tuple[str, int]]:
+        if not self.running:
+            time.sleep(TICK)
+            return []
+        return self.launcher.ended(TICK)
+
+    def _settle(self, job: Job, status: int) -> None:
+        """A job's process has ended: what became of the job?"""
+        seconds, late = time.monotonic() - self.running.pop(job.id), self.late.pop(job.id, None)
+        if status == worker.BUSY:
+            self.elsewhere.append(job)
+            return
+        if status == worker.DONE:
+            self._end(job, "done", seconds)
+            return
+        if (self.stopping or job.id in self.dropped) and status != worker.FAILED:
+            self._end(job, "stopped", seconds)
+            return
+        if late is not None or status != worker.FAILED:  # it could not say so itself
+            why = _death(status) if late is None else f"out of time after {self.timeout:g} s"
+            with contextlib.suppress(OSError):
+                self.plan.store.fail(job.id, {"error": why})
+        if self.tries[job.id] < self.retries and not self.stopping:
+            self.tries[job.id] += 1
+            self.waiting.append(job)
+            self._end(job, "again", seconds)
+            return
+        self._end(job, "failed", seconds)
+        if self.fail_fast and not self.stopping:
+            self.stop()
+
+    def _end(self, job: Job, state: str, seconds: float) -> None:
+        self.states[job.id] = "failed" if state == "again" else state
+        why = (self.plan.store.failed(job.id) or {}).get("error", "") if state in ("failed", "again") else ""
+        self.display.ended(job, state, seconds, why, worker.log_file(self.plan.store.folder, job.id))
+
+    def _hurry(self) -> None:
+        """Pass on the wish to stop, and the time limit."""
+        now = time.monotonic()
+        for run, since in self.running.items():
+            if self.asked >= 2:
+                self.launcher.stop(run, kill=True)
+            elif self.stopping and run not in self.told:
+                self.told.add(run)
+                self.launcher.stop(run)
+            elif self.timeout and now - since > self.timeout:
+                if run not in self.late:
+                    self.late[run] = now
+                    self.launcher.stop(run)
+                elif now - self.late[run] > GRACE:
+                    self.launcher.stop(run, kill=True)
+
+    def _look_elsewhere(self) -> None:
+        """Jobs that another sweep runs: ended there, or ours when that sweep is gone."""
+        if not self.elsewhere or time.monotonic() - self.looked < 1.0:
+            return
+        self.looked = time.monotonic()
+        for job in list(self.elsewhere):
+            state = self.plan.store.state(job.id, job.code)
+            if state == "running" and not self._silent(job.id, claim.latest(self.plan.store.folder / job.id)):
+                continue
+            self.elsewhere.remove(job)
+            if state in ("done", "failed"):
+                self._end(job, state, 0.0)
+            else:
+                self.waiting.append(job)
+
+    def _silent(self, run: str, found: tuple) -> bool:
+        """Whether a process of another machine has not renewed its claim for long."""
+        if claim.alive(found[1]):
+            return False
+        last, since = self.seen.get(run, (None, 0.0))
+        if last != found:
+            self.seen[run] = (found, time.monotonic())
+            return False
+        return time.monotonic() - since > claim.PATIENCE
+
+
+def _death(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"the process ended with status {status}"
+
+
+@contextlib.contextmanager
+def _asking(pool: Pool):
+    """Ctrl-C and SIGTERM ask the pool to stop; twice, they end the jobs."""
+    try:
+        before = {number: signal.signal(number, lambda *_: pool.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

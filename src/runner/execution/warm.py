@@ -1,0 +1,41 @@
+"""Imported by the fork server before any job: what every job would import, once for all of them. Starts no thread and touches no GPU.
+
+RUNNER_WARM names the components (a JSON list of [group, option]) and the user's own component folders.
+"""
+
+import contextlib
+import json
+import os
+
+import torch
+
+import runner.execution.run
+from runner.config import registry
+from runner.config.bind import bind
+from runner.execution.assemble import assemble
+from runner.execution.record import commit
+
+torch.set_num_threads(1)
+
+
+def warm(components: list[tuple[str, str]], folders: list[str]) -> None:
+    for folder in folders:
+        registry.add_folder(folder)
+    for group, option in components:
+        with contextlib.suppress(Exception):  # the job itself will say what is wrong with it
+            registry.load(group, option)
+
+
+def rehearse() -> None:
+    """One step of a small run, for what torch imports when it is first used."""
+    chosen = {"data": "blobs", "model": "linear", "loss": "ce", "learner": "supervised", "optimizer": "sgd", "schedule": "constant", "softmax": "softmax"}
+    tree = {**chosen, "trainer": {"name": "standard", "duration": "1it"}, "eval": {"accuracy": {"name": "accuracy"}}, "device": "cpu", "threads": 1}
+    with torch.random.fork_rng(devices=[]):
+        assemble(bind(tree)).run()
+
+
+asked = json.loads(os.environ.get("RUNNER_WARM", "{}"))
+warm(asked.get("components", []), asked.get("folders", []))
+rehearse()
+commit()
+__all__ = ["runner"]

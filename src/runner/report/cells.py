@@ -1,0 +1,112 @@
+"""The cells of a recipe's tables and claims: which runs they ask for.
+
+tables:
+  NAME:
+    rows: {ce: {with: []}, elr: {}}        # named rows: what each sets; or {KEY: [values]}, a row a value
+    cols: {noise.rate: [0.2, 0.4]}         # likewise; several keys multiply
+    seeds: 5
+    metric: test/acc_last
+"""
+
+import itertools
+from dataclasses import dataclass
+
+from runner.config import compose, recipes
+from runner.core.errors import UserError, nearest
+from runner.execution import plan as plans
+from runner.execution.plan import Plan
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a table: where it stands, and the command line that makes it."""
+
+    row: str
+    col: str
+    seed: int
+    overrides: tuple[str, ...]
+
+
+def text(value) -> str:
+    """A value of a recipe in the grammar of the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{k}:{text(v)}' for k, v in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and not value.replace("_", "").replace("-", "").replace(".", "").replace("/", "").isalnum():
+        return "'" + value.replace("'", "\\'") + "'"
+    return str(value)
+
+
+def settings(values: dict) -> tuple[str, ...]:
+    """`{"noise.rate": 0.2}` -> `("noise.rate=0.2",)`."""
+    return tuple(f"{key}={text(value)}" for key, value in values.items())
+
+
+def axis(spec: dict | None) -> dict[str, tuple[str, ...]]:
+    """The entries of a table's rows or columns: label -> overrides. Lists of several keys multiply; without any there is one entry, called ''."""
+    named = {str(label): settings(values) for label, values in (spec or {}).items() if isinstance(values, dict)}
+    grid = {key: values if isinstance(values, list) else [values] for key, values in (spec or {}).items() if not isinstance(values, dict)}
+    found = {}
+    for combination in itertools.product(*grid.values()):
+        pairs = dict(zip(grid, combination, strict=True))
+        label = str(next(iter(pairs.values()))) if len(pairs) == 1 else ", ".join(settings(pairs))
+        found[label] = settings(pairs)
+    if named and grid:
+        return {f"{a}, {b}": (*named[a], *found[b]) for a in named for b in found}
+    return named or found
+
+
+def table(recipe: str, name: str | None = None) -> tuple[str, dict]:
+    """A recipe's table by its name, the first one without. Raises UserError with the nearest name."""
+    known = recipes.read(recipe).get("tables") or {}
+    if not known:
+        raise UserError(f"recipe {recipe} has no tables")
+    name = name or next(iter(known))
+    if name not in known:
+        raise UserError(f"recipe {recipe} has no table '{name}'{nearest(name, known)}")
+    return name, known[name]
+
+
+def of_table(recipe: str, spec: dict, scale: str = "mini", seeds: list[int] | None = None, extra: tuple[str, ...] = ()) -> list[Cell]:
+    """All cells of a table, row by row."""
+    seeds = list(range(spec.get("seeds", 5))) if seeds is None else seeds
+    return [
+        Cell(row, col, seed, (f"+recipe={recipe}", f"scale={scale}", *of_row, *of_col, *extra, f"seed={seed}"))
+        for row, of_row in axis(spec.get("rows")).items()
+        for col, of_col in axis(spec.get("cols")).items()
+        for seed in seeds
+    ]
+
+
+def of_claim(recipe: str, claim: dict, rows: list[str], scale: str, seeds: list[int], extra: tuple[str, ...] = ()) -> list[Cell]:
+    """The cells that a claim compares: rows of any of the recipe's tables, at the claim's own setting `at`."""
+    known: dict[str, tuple[str, ...]] = {}
+    for spec in (recipes.read(recipe).get("tables") or {}).values():
+        known = {**axis(spec.get("rows")), **known}
+    at, found = settings(claim.get("at") or {}), []
+    for row in rows:
+        if row not in known:
+            raise UserError(f"recipe {recipe} claims {claim['that']!r}: no row '{row}'{nearest(row, known)}")
+        found += [Cell(row, "", seed, (f"+recipe={recipe}", f"scale={scale}", *known[row], *at, *extra, f"seed={seed}")) for seed in seeds]
+    return found
+
+
+def plan(cells: list[Cell]) -> Plan:
+    """The plan of cells; `plan.asked` names the run of each. Raises UserError."""
+    with compose.composer() as composed:
+        return plans.of((job := compose.rewrite(list(cell.overrides)), composed(job)) for cell in cells)
+
+
+def values(cells: list[Cell], made: Plan, metric: str) -> dict[tuple[str, str], dict[int, float]]:
+    """What is in the store: (row, col) -> seed -> value of a summary's metric. What is not done, or not measured, is left out."""
+    found: dict[tuple[str, str], dict[int, float]] = {(cell.row, cell.col): {} for cell in cells}
+    codes = {job.id: job.code for job in made.jobs}
+    for cell, run in zip(cells, made.asked, strict=True):
+        if made.store.state(run, codes[run]) == "done":
+            value = made.store.done(run)["summary"].get(metric)
+            if value is not None:
+                found[cell.row, cell.col][cell.seed] = value
+    return found
