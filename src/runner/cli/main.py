@@ -13,6 +13,15 @@ runner: experiments on label noise, softmax, sparsity, optimisation and robustne
   runner +recipe=noisy_labels loss=gce noise.rate=0.6 'with=[mixup,ema]'
   runner -m +recipe=noisy_labels loss=ce,gce 'seed=range(5)'     several runs; what is done is not run again
 
+  runner plan OVERRIDES          the jobs of a sweep, what is done of them, and how long the rest takes (--probe: try)
+  runner runs [FILTER]           the runs of the store; runner runs gc removes what no plan names
+  runner table RECIPE[:TABLE]    a recipe's table, mean and interval over paired seeds; runs what is missing
+  runner report RECIPE           tables, curves, claims and settings as one HTML page
+  runner verify RECIPE           what the recipe claims: held, refuted or undecided
+  runner search OVERRIDES        look for good values (Optuna): optimizer.lr='tag(log,interval(1e-3,1))' loss=ce,gce
+  runner diff RUN RUN            what differs between two runs, and from which step on
+  runner check A B               which components act when, and what conflicts
+
   runner list [GROUP]            groups, the options of one, or all recipes (runner list recipe)
   runner show GROUP=OPTION       what an option does, its keys with ranges, its source, the recipes that use it
   runner why KEY [OVERRIDES]     where a value comes from, what it replaced, and who reads it
@@ -20,9 +29,10 @@ runner: experiments on label noise, softmax, sparsity, optimisation and robustne
 
 Keys: GROUP=OPTION chooses, GROUP.KEY=VALUE sets; with=[a,b] takes several options, with+=c adds one, with-=a drops one.
 Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your own components and recipes), --config-name,
--m (several runs: a,b or range(5) or glob(*)), --hydra-help. Tab completion: eval "$(runner -sc install=bash)"
+-m (several runs: a,b or range(5) or glob(*) or zip(a,b)), --hydra-help. Tab completion: eval "$(runner -sc install=bash)"
+A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
 """
-COMMANDS = ("list", "show", "why", "new")
+COMMANDS = ("check", "diff", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -34,7 +34,7 @@ def run_one(config: Config) -> int:
     except Failed as error:
         print(f"runner: {error}", file=sys.stderr)
         return 1
-    if config.settings["display"] != "none":
+    if done and config.settings["display"] != "none":
         summary.print_run(record, done)
     return 0
 

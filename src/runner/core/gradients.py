@@ -34,14 +34,17 @@ class Gradients:
         self.trail.parts = []
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        pieces = [state.batch] if self.training.accumulate == 1 else state.batch.chunk(self.training.accumulate)
+        pieces = state.world.pieces(state.batch, self.training.accumulate)
         for batch in pieces:
             with self.autocast():
                 loss = self.loss(batch)
-            if len(pieces) > 1:
+            if batch is not state.batch:
                 loss = loss * (len(batch.i) / len(state.batch.i))
             (loss * self.scale.scale if self.scale.enabled else loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
+        if state.world.size > 1:
+            rows = torch.cat([batch.i for batch in pieces]) if pieces else state.batch.i[:0]
+            total = state.world.share(state, torch.zeros((), device=state.device) if total is None else total, rows)
         if self.scale.enabled:
             self.scale.unscale(state.parameters())
         for hook in self.on.grads:

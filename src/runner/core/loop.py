@@ -142,6 +142,7 @@ class Loop:
                 for hook in self.on.epoch_end:
                     hook(state)
                 state.epoch, state.place = state.epoch + 1, 0
+                state.world.agree(self)
             self.measures.due(self)
             after_step(self)
             if state.step == end:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from runner.core.clock import Clock
 from runner.core.data import Batch, Data, Split
+from runner.core.parallel import World
 from runner.core.rng import Streams
 
 CACHE = 2**27  # numbers (512 MiB of fp32): outputs of a split that are kept for all evaluators of one evaluation
@@ -19,7 +20,7 @@ class State:
         model: the network that is trained.
         loss: `(logits (..., C), target) -> losses (...)`.
         data: the splits and their `info`.
-        device: where everything lives.
+        device: where everything lives; world: the processes that share out each batch.
         optimizer: of all trainable parameters that no component's own optimizer has.
         optimizers: that one and those of components; the schedule drives them all.
         step: optimizer steps taken; epoch: epochs finished; place: steps taken in the current epoch.
@@ -43,7 +44,7 @@ class State:
         self.per_sample: dict[str, Tensor] = {}
         self.metrics: dict[str, float] = {}
         self.predict: Callable[[Tensor], Tensor] = lambda x: self.model(x)
-        self.rng, self.eval_batch = Streams(seed), 1024
+        self.rng, self.eval_batch, self.world = Streams(seed), 1024, World()
         self._optimizer = optimizer
         self._outputs: dict[int, list[Batch]] = {}
 

@@ -12,6 +12,7 @@ from runner.core.errors import UserError
 from runner.core.events import Component
 from runner.core.loop import Loop
 from runner.core.measure import Measures
+from runner.core.parallel import World
 from runner.core.rng import derive, seed_torch
 from runner.core.state import State
 
@@ -21,9 +22,11 @@ def component(choice: Choice) -> Component:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises UserError for a GPU that is not there; never a silent CPU run."""
+    """`auto` is the GPU where there is one; under torchrun `cuda` is the process's own. Raises UserError for a GPU that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -93,7 +96,7 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
         raise UserError(f"trainer.batch_size={size} is more than the {n} training samples, and trainer.drop_last leaves no step")
     clock = Clock(epoch, steps(training.duration, epoch))
     state = State(model, config.one("loss").build(), data, device, clock, config.one("optimizer").build(), seed)
-    state.eval_batch = training.eval_batch
+    state.eval_batch, state.world = training.eval_batch, World.join(device)
     learner = component(config.one("learner"))
     hooks = [component(c) for group in ("with", "sparsity") for c in config[group]]
     hooks = [c for c in hooks if c.object is not None]

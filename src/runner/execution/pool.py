@@ -2,6 +2,7 @@
 
 A launcher has
 
+    capacity(threads) -> int   how many jobs of so many threads it runs at once
     frozen                     whether edits of files after `start` change nothing for the jobs
     start(work, warm, components, folders, threads)     `work(*arguments) -> status` runs a job; the module `warm` may be imported before
     room() -> int              how many jobs it takes now

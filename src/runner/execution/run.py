@@ -14,20 +14,24 @@ from runner.execution.identity import data_fingerprint
 from runner.execution.record import Record
 from runner.execution.sinks import Sinks
 
+STAY = "there is nothing to do"
+
 
 class Failed(Exception):
     """The run ended in an error that its record describes."""
 
 
-def execute(config: Config, display, code: str | None = None) -> tuple[Record, dict]:
+def execute(config: Config, display, code: str | None = None) -> tuple[Record, dict | None]:
     """Run, go on with, or just return a run.
 
     Args:
         display: told what happens; see `runner.report.display`.
         code: fingerprint of the loaded code, if the files may have changed since.
 
+    Under torchrun the first process does this, and the others take its steps along with it.
+
     Returns:
-        The record and its `done.json`.
+        The record and its `done.json`; None for it in the other processes.
 
     Raises:
         UserError: before anything is written. Failed, Stopped: the record says how.
@@ -38,6 +42,15 @@ def execute(config: Config, display, code: str | None = None) -> tuple[Record, d
         return record, _already(record, display)
     rows = _Rows(display)
     loop = assemble(config, rows)
+    with contextlib.closing(loop.state.world) as world:
+        if world.rank:
+            return record, _follow(loop)
+        return record, _lead(record, loop, rows, display)
+
+
+def _lead(record: Record, loop, rows: "_Rows", display) -> dict:
+    config, world = record.config, loop.state.world
+    fresh = config.settings["fresh"]
     checkpoints = Checkpoints(record.file("checkpoints"), loop.training.checkpoint_every)
     files, saved = checkpoints.files(), None
     if record.state not in ("stale", "damaged") and not fresh:
@@ -46,7 +59,8 @@ def execute(config: Config, display, code: str | None = None) -> tuple[Record, d
     try:
         state = record.state  # others may have been at it while we got ready
         if state == "done" and not fresh:
-            return record, _already(record, display)
+            world.tell(STAY)
+            return _already(record, display)
         if fresh or state in ("stale", "damaged"):
             _set_aside(record, "old" if fresh else state, display)
         if checkpoints.files() != files:
@@ -55,15 +69,27 @@ def execute(config: Config, display, code: str | None = None) -> tuple[Record, d
             display.say(f"{record.file('metrics.jsonl')} is damaged, the run starts again")
             _set_aside(record, "damaged", display)
             saved = None
+        world.tell(saved)
         if saved:
             snapshot.load(loop, saved)
             display.say(f"run {record.id} goes on at step {loop.state.step}")
         record.open(saved["extra"] if saved else None, data_fingerprint(loop.state.data))
         with contextlib.closing(Sinks([c.build() for c in config["logger"]], record, display.say)) as sinks:
             rows.start(record, sinks, loop)
-            return record, _train(record, loop, checkpoints, sinks, display)
+            return _train(record, loop, checkpoints, sinks, display)
     finally:
         record.claim.free()
+
+
+def _follow(loop) -> None:
+    """Take every step of the first process along with it; only that one is told to stop, and writes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    saved = loop.state.world.tell()
+    if saved != STAY:
+        if saved:
+            snapshot.load(loop, saved)
+        loop.run()
 
 
 def _already(record: Record, display) -> dict:
@@ -145,13 +171,15 @@ class _Rows:
     """Takes each row of metrics to the record, the sinks and the display."""
 
     def __init__(self, display):
-        self.display, self.record = display, None
+        self.display, self.record = display, None  # without a record, as in a process that follows, rows go nowhere
 
     def start(self, record: Record, sinks: Sinks, loop) -> None:
         self.record, self.sinks, self.loop = record, sinks, loop
         self.time, self.step = time.time(), loop.state.step
 
     def __call__(self, row: dict) -> None:
+        if self.record is None:
+            return
         now = time.time()
         rate = (row["step"] - self.step) / max(1e-9, now - self.time)
         self.time, self.step = now, row["step"]

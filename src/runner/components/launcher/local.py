@@ -23,10 +23,12 @@ class Local:
         self.processes: dict[str, multiprocessing.Process] = {}
         self.places: dict[str, int] = {}  # job -> slot
 
+    def capacity(self, threads: int) -> int:
+        devices = len(gpus())
+        return (self.slots or (1 if devices else max(1, cores() // max(1, threads)))) * max(1, devices)
+
     def start(self, work, warm: str, components: list, folders: list[str], threads: int) -> None:
-        self.work, self.devices = work, gpus()
-        each = self.slots or (1 if self.devices else max(1, cores() // max(1, threads)))
-        self.total = each * max(1, len(self.devices))
+        self.work, self.devices, self.total = work, gpus(), self.capacity(threads)
         os.environ["RUNNER_WARM"] = json.dumps({"components": components, "folders": folders})
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with threads may hang
         self.context = multiprocessing.get_context("forkserver")
