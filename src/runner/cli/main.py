@@ -1,5 +1,6 @@
 """The command `runner`: find the subcommand, and turn what users did wrong into one line and exit status 2."""
 
+import errno
 import importlib
 import os
 import sys
@@ -32,6 +33,7 @@ Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your
 -m (several runs: a,b or range(5) or glob(*) or zip(a,b)), --hydra-help. Tab completion: eval "$(runner -sc install=bash)"
 A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
 """
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = ("check", "diff", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
 
 
@@ -54,6 +56,11 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in DISK or os.environ.get("RUNNER_TRACEBACK"):
+            raise
+        print(f"runner: {error}; what was written stays, the same command goes on from there", file=sys.stderr)
+        sys.exit(1)
 
 
 def dispatch(argv: list[str]) -> int | None:

@@ -160,8 +160,9 @@ class Pool:
 
     def _end(self, job: Job, state: str, seconds: float) -> None:
         self.states[job.id] = "failed" if state == "again" else state
-        why = (self.plan.store.failed(job.id) or {}).get("error", "") if state in ("failed", "again") else ""
-        self.display.ended(job, state, seconds, why, worker.log_file(self.plan.store.folder, job.id))
+        log = worker.log_file(self.plan.store.folder, job.id)
+        why = (self.plan.store.failed(job.id) or {}).get("error", "it could not say why") if state in ("failed", "again") else ""
+        self.display.ended(job, state, seconds, why, log)
 
     def _hurry(self) -> None:
         """Pass on the wish to stop, and the time limit."""

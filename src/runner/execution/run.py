@@ -13,6 +13,7 @@ from runner.execution.assemble import assemble
 from runner.execution.identity import data_fingerprint
 from runner.execution.record import Record
 from runner.execution.sinks import Sinks
+from runner.execution.trace import fingerprint
 
 STAY = "there is nothing to do"
 
@@ -183,7 +184,7 @@ class _Rows:
         now = time.time()
         rate = (row["step"] - self.step) / max(1e-9, now - self.time)
         self.time, self.step = now, row["step"]
-        self.record.add(row)
+        self.record.add({**row, "hash": fingerprint(self.loop)})
         self.record.add_timing({"step": row["step"], "time": now, "steps_per_second": round(rate, 3)})
         self.sinks.log(row)
         self.display.row(row)
