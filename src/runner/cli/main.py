@@ -22,6 +22,7 @@ runner: experiments on label noise, softmax, sparsity, optimisation and robustne
   runner search OVERRIDES        look for good values (Optuna): optimizer.lr='tag(log,interval(1e-3,1))' loss=ce,gce
   runner diff RUN RUN            what differs between two runs, and from which step on
   runner check A B               which components act when, and what conflicts
+  runner doctor                  which devices, kernels, data and packages are here, and why others are not
 
   runner list [GROUP]            groups, the options of one, or all recipes (runner list recipe)
   runner show GROUP=OPTION       what an option does, its keys with ranges, its source, the recipes that use it
@@ -34,7 +35,7 @@ Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your
 A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
 """
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-COMMANDS = ("check", "diff", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
+COMMANDS = ("check", "diff", "doctor", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,0 +1,96 @@
+"""`runner doctor`: which devices, kernels, data sets and optional packages are here, and why others are not."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from runner.config import registry
+from runner.config.schema import schema
+from runner.core.errors import UserError
+from runner.execution import store
+
+OPTIONAL = {
+    "wandb": "logger=wandb",
+    "tensorboard": "logger=tensorboard",
+    "optuna": "runner search",
+    "matplotlib": "plots",
+    "ray": "launcher=ray",
+    "submitit": "launcher=slurm",
+}
+
+
+def main(argv: list[str]) -> int:
+    if argv:
+        raise UserError(f"doctor takes nothing, not {argv[0]!r}")
+    import torch
+
+    console = Console(highlight=False)
+    for title, rows in (("devices", devices(torch)), ("kernels", kernels(torch)), ("data", data()), ("packages", packages())):
+        table = Table(box=None, pad_edge=False, title=title, title_justify="left", show_header=False)
+        for name, here, words in rows:
+            table.add_row(name, {True: "[green]here[/]", False: "[yellow]not here[/]", None: ""}[here], escape(words))
+        console.print(table)
+    return 0
+
+
+def devices(torch) -> list[tuple[str, bool | None, str]]:
+    """Versions, processors and where records go."""
+    found = [("python", True, platform.python_version()), ("torch", True, f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}")]
+    found.append(("cpu", True, f"{os.cpu_count()} cores, {platform.machine()}"))
+    for k in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(k)
+        found.append((f"cuda:{k}", True, f"{about.name}, {about.total_memory / 2**30:.0f} GiB, compute capability {about.major}.{about.minor}"))
+    if not torch.cuda.is_available():
+        why = "torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+        found.append(("cuda", False, why))
+    place = store.folder()
+    parent = place if place.exists() else place.resolve().parent
+    found.append(("store", os.access(parent, os.W_OK), f"{place.resolve()}"))
+    return found
+
+
+def kernels(torch) -> list[tuple[str, bool | None, str]]:
+    """What each fused operation would run with `kernels.backend=auto`."""
+    from runner.kernels import dispatch
+
+    row = torch.zeros(2, 64, device="cuda" if torch.cuda.is_available() else "cpu")
+    reasons: dict[str | None, list[str]] = {}
+    for name in dispatch.ops():
+        reasons.setdefault(dispatch.why_not(name, row), []).append(name)
+    return [
+        ("triton" if why is None else "reference", why is None, ", ".join(names) + (f"; no Triton kernel for {why}" if why else ""))
+        for why, names in reasons.items()
+    ]
+
+
+def data() -> list[tuple[str, bool | None, str]]:
+    """Every data option with its defaults, without a download."""
+    found = []
+    for option in registry.options("data"):
+        known = schema("data", option)
+        if missing := [f"data.{p.name}" for p in known.parameters.values() if p.required]:
+            found.append((option, None, f"takes {', '.join(missing)}"))
+            continue
+        values = {**known.defaults(), **({"download": False} if "download" in known.parameters else {})}
+        try:
+            built = registry.load("data", option).build(**values)
+        except (UserError, ValueError, OSError, ImportError) as error:
+            found.append((option, False, str(error)))
+        else:
+            found.append((option, True, f"{len(built.train)} training samples of shape {built.info.shape}"))
+    return found
+
+
+def packages() -> list[tuple[str, bool | None, str]]:
+    """Packages that some commands need."""
+    found = []
+    for name, use in OPTIONAL.items():
+        try:
+            found.append((name, True, f"{version(name)}, for {use}"))
+        except PackageNotFoundError:
+            found.append((name, False, f"for {use}: pip install {name}"))
+    return found

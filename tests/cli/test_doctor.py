@@ -1,0 +1,35 @@
+"""What is here is said, and why the rest is not."""
+
+import pytest
+import torch
+
+from runner.cli import doctor
+from runner.core.errors import UserError
+from runner.kernels import dispatch
+
+
+def test_data_and_kernels(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert doctor.main([]) == 0
+    said = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1}
+    assert "1438 training samples" in said["digits"]
+    assert "takes data.path" in said["hub"]
+
+
+def test_every_operation_stands_beside_its_reason(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dispatch, "why_not", lambda name, x: None if name == "softmax" else f"a {x.device.type} tensor")
+    (triton, here, names), (reference, not_here, others) = sorted(doctor.kernels(torch), key=lambda row: row[0], reverse=True)
+    assert (triton, here, names) == ("triton", True, "softmax")
+    assert (reference, not_here) == ("reference", False)
+    assert others == ", ".join(op for op in dispatch.ops() if op != "softmax") + "; no Triton kernel for a cpu tensor"
+
+
+def test_what_is_missing_is_said_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(doctor, "OPTIONAL", {"no-such-package": "nothing"})
+    assert doctor.packages() == [("no-such-package", False, "for nothing: pip install no-such-package")]
+
+
+def test_arguments_are_refused():
+    with pytest.raises(UserError, match="takes nothing"):
+        doctor.main(["x"])
