@@ -10,7 +10,7 @@ from runner.core.errors import UserError
 INFORMATION = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(message)
 
@@ -21,7 +21,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     Raises:
         UserError: flags that do not exist or do not fit.
     """
-    parser = _Parser(prog="runner", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="runner", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--config-name", "-cn", default="config")
