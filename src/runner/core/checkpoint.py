@@ -20,6 +20,10 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
+class Damaged(UserError):
+    """There are checkpoints, and none is whole."""
+
+
 class Checkpoints:
     """The checkpoints of one run: `FOLDER/STEP-DIGEST.pt`, the newest two.
 
@@ -48,6 +52,8 @@ class Checkpoints:
     def save(self, step: int, content: dict) -> Path:
         """Write a checkpoint atomically and drop the oldest."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob("part-*"):
+            left.unlink(missing_ok=True)  # of a process that was killed while it saved
         part = self.folder / f"part-{os.getpid()}"
         try:
             with part.open("wb") as stream:
@@ -63,17 +69,22 @@ class Checkpoints:
         self.saved = time.monotonic()
         return file
 
-    def load(self, say=lambda line: None) -> dict | None:
+    def newest(self, say=lambda line: None) -> Path | None:
         """The newest whole checkpoint, None if there is none at all.
 
         Raises:
-            UserError: there are checkpoints and all are damaged.
+            Damaged: there are checkpoints and none is whole.
         """
         files = self.files()
         for file in files:
             if digest(file) == file.stem.split("-")[1]:
-                return torch.load(file, map_location="cpu", weights_only=True)
+                return file
             say(f"checkpoint {file} is damaged" + ("; trying the one before" if file != files[-1] else ""))
         if files:
-            raise UserError(f"checkpoint {files[0]} is damaged and no older one is whole; 'fresh=true' starts the run again")
+            raise Damaged(f"checkpoint {files[0]} is damaged and no older one is whole; 'fresh=true' starts the run again")
         return None
+
+    def load(self, say=lambda line: None) -> dict | None:
+        """The content of the newest whole checkpoint; see `newest`."""
+        file = self.newest(say)
+        return file and torch.load(file, map_location="cpu", weights_only=True)

@@ -78,16 +78,32 @@ class Claim:
             raise Busy(f"run {self.folder.name} was taken by another process this moment") from None
         finally:
             part.unlink(missing_ok=True)
+        self._begin()
+
+    def _begin(self) -> None:
         self._stop.clear()
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
+
+    @contextlib.contextmanager
+    def moving(self, new: Path):
+        """While the record is replaced by the folder `new`, which gets the next claim of this process."""
+        self._stop.set()
+        self._thread.join()
+        self.number += 1
+        self.file = self.folder / f"claim-{self.number}.json"
+        new.mkdir()
+        (new / self.file.name).write_text(json.dumps(self.mine))
+        yield
+        self._begin()
 
     def free(self) -> None:
         """Let others have it."""
         self._stop.set()
         self._thread.join()
         if self.file.exists():
-            self._write({**self.mine, "free": True}).replace(self.file)
+            with contextlib.suppress(OSError):  # on a full disk it is free when this process ends
+                self._write({**self.mine, "free": True}).replace(self.file)
 
     def _write(self, content: dict) -> Path:
         part = self.folder / f".claim-{os.getpid()}-{threading.get_ident()}"

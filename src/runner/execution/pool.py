@@ -136,7 +136,8 @@ class Pool:
     def _settle(self, job: Job, status: int) -> None:
         """A job's process has ended: what became of the job?"""
         seconds, late = time.monotonic() - self.running.pop(job.id), self.late.pop(job.id, None)
-        if status == worker.BUSY:
+        lives = claim.alive(claim.latest(self.plan.store.folder / job.id)[1])  # where only the server died that forked it
+        if status == worker.BUSY or lives:
             self.elsewhere.append(job)
             return
         if status == worker.DONE:
@@ -161,7 +162,7 @@ class Pool:
     def _end(self, job: Job, state: str, seconds: float) -> None:
         self.states[job.id] = "failed" if state == "again" else state
         log = worker.log_file(self.plan.store.folder, job.id)
-        why = (self.plan.store.failed(job.id) or {}).get("error", "it could not say why") if state in ("failed", "again") else ""
+        why = (self.plan.store.failed(job.id) or {}).get("error", "it could not say why (is the disk full?)") if state in ("failed", "again") else ""
         self.display.ended(job, state, seconds, why, log)
 
     def _hurry(self) -> None:
@@ -208,8 +209,8 @@ class Pool:
 
 def _death(status: int) -> str:
     if status < 0:
-        name = signal.Signals(-status).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        known = {s.value: s.name for s in signal.Signals}
+        return f"killed by {known.get(-status, f'signal {-status}')}" + (" (out of memory?)" if status == -signal.SIGKILL else "")
     return f"the process ended with status {status}"
 
 

@@ -54,9 +54,10 @@ class Record:
         k = 1
         while (aside := self.folder.with_name(f"{self.id}.{why}-{k}")).exists():
             k += 1
-        self.claim.free()
-        self.folder.rename(aside)
-        self.claim.take()
+        new = self.folder.with_name(f".{self.id}-{os.getpid()}")
+        with self.claim.moving(new):
+            self.folder.rename(aside)
+            new.rename(self.folder)
         return aside
 
     def holds(self, position: dict) -> bool:

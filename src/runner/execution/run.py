@@ -7,7 +7,7 @@ import traceback
 
 from runner.config.bind import Config
 from runner.core import snapshot
-from runner.core.checkpoint import Checkpoints
+from runner.core.checkpoint import Checkpoints, Damaged
 from runner.core.errors import NotFinite, Stopped, UserError
 from runner.execution.assemble import assemble
 from runner.execution.identity import data_fingerprint
@@ -22,12 +22,13 @@ class Failed(Exception):
     """The run ended in an error that its record describes."""
 
 
-def execute(config: Config, display, code: str | None = None) -> tuple[Record, dict | None]:
+def execute(config: Config, display, code: str | None = None, mend: bool = False) -> tuple[Record, dict | None]:
     """Run, go on with, or just return a run.
 
     Args:
         display: told what happens; see `runner.report.display`.
         code: fingerprint of the loaded code, if the files may have changed since.
+        mend: start again where no checkpoint is whole, rather than raise.
 
     Under torchrun the first process does this, and the others take its steps along with it.
 
@@ -46,30 +47,26 @@ def execute(config: Config, display, code: str | None = None) -> tuple[Record, d
     with contextlib.closing(loop.state.world) as world:
         if world.rank:
             return record, _follow(loop)
-        return record, _lead(record, loop, rows, display)
+        return record, _lead(record, loop, rows, display, mend)
 
 
-def _lead(record: Record, loop, rows: "_Rows", display) -> dict:
+def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
     config, world = record.config, loop.state.world
     fresh = config.settings["fresh"]
     checkpoints = Checkpoints(record.file("checkpoints"), loop.training.checkpoint_every)
-    files, saved = checkpoints.files(), None
-    if record.state not in ("stale", "damaged") and not fresh:
-        saved = checkpoints.load(display.say)
+    if not fresh and not mend and record.state not in ("stale", "damaged"):
+        checkpoints.newest()  # damage is said before anything is written
     record.claim.take()
     try:
         state = record.state  # others may have been at it while we got ready
         if state == "done" and not fresh:
             world.tell(STAY)
             return _already(record, display)
+        saved = None
         if fresh or state in ("stale", "damaged"):
             _set_aside(record, "old" if fresh else state, display)
-        if checkpoints.files() != files:
-            saved = checkpoints.load(display.say)
-        if saved and not record.holds(saved["extra"]):
-            display.say(f"{record.file('metrics.jsonl')} is damaged, the run starts again")
-            _set_aside(record, "damaged", display)
-            saved = None
+        else:
+            saved = _saved(record, checkpoints, display)
         world.tell(saved)
         if saved:
             snapshot.load(loop, saved)
@@ -80,6 +77,20 @@ def _lead(record: Record, loop, rows: "_Rows", display) -> dict:
             return _train(record, loop, checkpoints, sinks, display)
     finally:
         record.claim.free()
+
+
+def _saved(record: Record, checkpoints: Checkpoints, display) -> dict | None:
+    """The checkpoint to go on from; None, with the record set aside, where it or the metrics up to it are damaged."""
+    try:
+        saved = checkpoints.load(display.say)
+    except Damaged as error:
+        display.say(str(error))
+    else:
+        if saved is None or record.holds(saved["extra"]):
+            return saved
+        display.say(f"{record.file('metrics.jsonl')} is damaged, the run starts again")
+    _set_aside(record, "damaged", display)
+    return None
 
 
 def _follow(loop) -> None:

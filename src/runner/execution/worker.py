@@ -45,7 +45,7 @@ def work(run: str, plain: dict, store: str, folders: list[str], code: str | None
         try:
             for folder in folders:
                 registry.add_folder(folder)
-            execute(bind({**plain, "store": store}), Log(), code)
+            execute(bind({**plain, "store": store}), Log(), code, mend=True)
             return DONE
         except Busy as error:
             print(error)
@@ -96,12 +96,31 @@ def _follow(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+class _Lossy:
+    """A log that does without what a full disk does not take."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
 @contextlib.contextmanager
 def _output(file: Path):
     """Let everything that the process prints, C code too, go to the end of a file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a", buffering=1)
+        stream = _Lossy(file.open("a", buffering=1))
     except OSError:  # a full disk must not cost the job its say
         yield
         return

@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import signal
 import sys
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from runner import card
+from runner.core.errors import UserError
 
 CARD = card()
 
@@ -40,9 +42,19 @@ class Local:
     def submit(self, job: str, arguments: tuple) -> None:
         slot = next(k for k in range(self.total) if k not in self.places.values())
         device = self.devices[slot % len(self.devices)] if self.devices else None
-        process = self.context.Process(target=_run, args=(self.work, (*arguments, os.getpid()), device), name=job)
-        process.start()
-        self.processes[job], self.places[job] = process, slot
+        self.processes[job] = self._forked(name=job, args=(self.work, (*arguments, os.getpid()), device))
+        self.places[job] = slot
+
+    def _forked(self, **about) -> multiprocessing.Process:
+        for _ in range(3):
+            _serve()
+            process = self.context.Process(target=_run, **about)
+            try:
+                process.start()
+                return process
+            except (EOFError, OSError):
+                continue  # the server died this moment
+        raise UserError("the process that forks the jobs died three times; is there memory for it?")
 
     def ended(self, seconds: float) -> list[tuple[str, int]]:
         wait([p.sentinel for p in self.processes.values()], seconds)
@@ -60,6 +72,16 @@ class Local:
         for process in self.processes.values():
             process.kill()
             process.join()
+
+
+def _serve() -> None:
+    """Have the fork server run, blind to Ctrl-C like its jobs: that is for the sweep alone, from the first moment on."""
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C at its own start
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(work, arguments, device) -> None:
