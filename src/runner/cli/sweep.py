@@ -1,5 +1,7 @@
 """`runner -m OVERRIDES`: plan all jobs, run those that are not done, and print the table."""
 
+import sys
+
 from runner.core.errors import UserError
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
@@ -24,6 +26,8 @@ def run(plan: Plan, only=(), retries: int = 0, fail_fast: bool = False, timeout:
     Returns:
         Run id -> its state in the end.
     """
+    if plan.file is None:  # what it names is kept by `runner runs gc`
+        plan = plans.freeze(plan, plan.store.folder / "plans" / f"{plans.name(plan)}.jsonl", sys.argv[1:])
     launchers = {(job.plain["launcher"]["name"], str(job.plain["launcher"])): job for job in plan.jobs}
     if len(launchers) != 1:
         raise UserError(f"one sweep has one launcher, not {' and '.join(name for name, _ in launchers) or 'none'}")

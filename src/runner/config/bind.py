@@ -28,9 +28,7 @@ class Choice:
 
     def changed(self) -> dict:
         """The arguments that differ from the component's defaults and may change the result."""
-        known = self.schema.parameters
-        same = lambda n, v: known[n].cosmetic or known[n].default == (list(v) if isinstance(v, tuple) else v)
-        return {n: v for n, v in self.args.items() if not same(n, v)}
+        return {n: v for n, v in self.args.items() if self.schema.parameters[n].matters(v)}
 
     def load(self):
         return registry.load(self.group, self.option)

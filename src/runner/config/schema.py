@@ -40,6 +40,11 @@ class Parameter:
     def cosmetic(self) -> bool:
         return self.help.endswith("Does not change the result.")
 
+    def matters(self, value) -> bool:
+        """Whether a value may give another result than the default."""
+        plain = lambda v: list(v) if isinstance(v, tuple) else v
+        return not self.cosmetic and plain(value) != plain(self.default)
+
     @property
     def type(self) -> str:
         return " | ".join([*(repr(c) for c in self.choices), *self.kinds])

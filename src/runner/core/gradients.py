@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from runner.core.card import card
 from runner.core.data import Batch
 from runner.core.events import Component, Events
 from runner.core.precision import LossScale, autocast
@@ -19,6 +20,11 @@ class Clip:
 
     def grads(self, state: State) -> None:
         torch.nn.utils.clip_grad_norm_(state.parameters(), self.norm)
+
+
+def clipping(training: Training) -> list[Component]:
+    """The component that clips the gradients, where the run does."""
+    return [] if training.clip is None else [Component("trainer/clip", Clip(training.clip), card(rung={"grads": "clip"}))]
 
 
 class Gradients:

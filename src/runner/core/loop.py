@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import torch
 
-from runner.core.card import card
 from runner.core.clock import Clock
 from runner.core.data import Batch
 from runner.core.events import Component, Events
-from runner.core.gradients import Clip, Gradients
+from runner.core.gradients import Gradients, clipping
 from runner.core.measure import Measures
 from runner.core.phases import Phase, lengths, span
 from runner.core.state import State
@@ -32,9 +31,7 @@ class Loop:
     def __init__(self, state: State, learner: Component, components: list[Component], schedule: Callable, measures: Measures, training: Training):
         self.state, self.components, self.measures, self.training = state, components, measures, training
         self.make_schedule = schedule
-        if training.clip is not None:
-            components = [*components, Component("trainer/clip", Clip(training.clip), card(rung={"grads": "clip"}))]
-        self.on = Events(components)
+        self.on = Events([*components, *clipping(training)])
         self.trail = Trail(1 if state.device.type == "cpu" else training.check_every)
         if hasattr(learner.object, "predict"):
             state.predict = lambda x: learner.object.predict(state, x)

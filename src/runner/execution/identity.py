@@ -18,7 +18,7 @@ def canonical(config: Config) -> dict:
     a new option whose default is off keeps every old id.
     """
     settings = SECTIONS["run"].parameters
-    tree: dict = {k: v for k, v in config.settings.items() if not settings[k].cosmetic and v != settings[k].default}
+    tree: dict = {k: v for k, v in config.settings.items() if settings[k].matters(v)}
     for choice in config.choices:
         if choice.group not in COSMETIC and choice.option != "none":
             tree[choice.key] = [choice.option, choice.changed()]

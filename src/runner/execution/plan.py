@@ -99,6 +99,11 @@ def _key(overrides: list[str], config_name: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def name(plan: Plan) -> str:
+    """Twelve hex digits that stand for a plan's runs."""
+    return hashlib.sha256(" ".join(job.id for job in plan.jobs).encode()).hexdigest()[:12]
+
+
 def freeze(plan: Plan, file: Path, command: list[str]) -> Plan:
     """Write a plan, a line for itself and a line a job, each with a hash; atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
