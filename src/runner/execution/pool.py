@@ -72,7 +72,7 @@ class Pool:
         if not self.waiting and not self.elsewhere:
             return self.states
         with self.display.showing(self.plan, chosen), _asking(self), contextlib.closing(self.launcher):
-            while self.running or ((self.waiting or self.elsewhere) and not self.stopping):
+            while self._left():
                 self._submit()
                 for run, status in self._ended():
                     self._settle(self.jobs[run], status)
@@ -115,17 +115,23 @@ class Pool:
         threads = max(job.plain["threads"] for job in self.waiting)
         self.launcher.start(worker.work, "runner.execution.warm", sorted(components), self.folders, threads)
 
+    def _left(self) -> bool:
+        if not self.running:
+            self._fetch()
+        return bool(self.running or ((self.waiting or self.elsewhere) and not self.stopping))
+
     def _submit(self) -> None:
-        self._fetch()
-        if self.waiting and not self.started:
-            self._start()
-        while self.waiting and not self.stopping and self.launcher.room() > 0:
+        while not self.stopping and (not self.started or self.launcher.room() > 0):
+            self._fetch()
+            if not self.waiting:
+                return
+            if not self.started:
+                self._start()
             job = self.waiting.popleft()
             self.running[job.id] = time.monotonic()
             store = str(self.plan.store.folder.resolve())
             self.launcher.submit(job.id, (job.id, job.plain, store, self.folders, job.code if self.launcher.frozen else None))
             self.display.started(job)
-            self._fetch()
 
     def _ended(self) -> list[tuple[str, int]]:
         if not self.running:

@@ -17,13 +17,14 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from runner.config.bind import Config
 from runner.config.places import checkout
-from runner.execution.claim import Claim
+from runner.execution.claim import Busy, Claim
 from runner.execution.identity import code_fingerprint, run_id
 from runner.execution.store import Store, folder_of, write_json
 
@@ -57,7 +58,11 @@ class Record:
         new = self.folder.with_name(f".{self.id}-{os.getpid()}")
         with self.claim.moving(new):
             self.folder.rename(aside)
-            new.rename(self.folder)
+            try:
+                new.rename(self.folder)
+            except OSError:  # another process began a new record between the two
+                shutil.rmtree(new)
+                raise Busy(f"run {self.id} was taken by another process this moment") from None
         return aside
 
     def holds(self, position: dict) -> bool:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -53,7 +54,7 @@ class Local:
                 process.start()
                 return process
             except (EOFError, OSError):
-                continue  # the server died this moment
+                time.sleep(0.5)  # the server died this moment; once it is gone, multiprocessing starts another
         raise UserError("the process that forks the jobs died three times; is there memory for it?")
 
     def ended(self, seconds: float) -> list[tuple[str, int]]:
