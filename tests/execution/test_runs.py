@@ -118,6 +118,14 @@ def test_a_nan_is_on_record(tmp_path, display):
     assert failed["samples"]
 
 
+def test_killed_between_the_last_checkpoint_and_the_end(tmp_path, display):
+    record, done = execute(config(tmp_path), display)
+    record.file("done.json").unlink()
+    again, ended = execute(config(tmp_path), display)
+    assert ended["summary"] == done["summary"]
+    assert again.state == "done"
+
+
 def test_a_stale_record_is_kept_aside(tmp_path, display):
     made = config(tmp_path)
     record, _ = execute(made, display)

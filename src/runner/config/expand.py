@@ -12,7 +12,7 @@ from runner.config.schema import schema
 from runner.core.errors import UserError
 
 
-class _Zip(ChoiceSweep):
+class Zip(ChoiceSweep):
     """Values that advance together with those of the other keys that are swept by `zip` of the same name."""
 
     by: str = ""
@@ -21,7 +21,7 @@ class _Zip(ChoiceSweep):
 def _zip(*values, by: str = ""):
     if not values:
         raise ValueError("zip() needs values")
-    found = _Zip(list=list(values))
+    found = Zip(list=list(values))
     found.by = by
     return found
 
@@ -52,7 +52,7 @@ def expand(overrides: list[str]) -> list[list[str]]:
         if not values:
             raise UserError(f"{override.input_line} chooses nothing")
         sweep = override.value()
-        if isinstance(sweep, _Zip):
+        if isinstance(sweep, Zip):
             axis = f"zip {sweep.by}"
             if len(axes.setdefault(axis, [()] * len(values))) != len(values):
                 raise UserError(f"{override.input_line}: zip(...) of {len(values)} values goes with one of {len(axes[axis])}; give both as many")
@@ -68,7 +68,7 @@ def _conditional(jobs: list[list[str]]) -> list[list[str]]:
     chosen = [{k: v for k, _, v in (o.partition("=") for o in job) if k in registry.GROUPS} for job in jobs]
     swept = {group for found in chosen for group in found if len({c.get(group) for c in chosen}) > 1}
     keys = {k for job in jobs for k in (o.partition("=")[0] for o in job) if "." in k and k.split(".")[0] in swept}
-    lacks = {(key, option): not _has(key, option) for key in keys for option in {c[key.split(".")[0]] for c in chosen}}
+    lacks = {(key, option): not has(key, option) for key in keys for option in {c[key.split(".")[0]] for c in chosen}}
     for key in keys:
         if all(gone for (k, _), gone in lacks.items() if k == key):
             keys = keys - {key}  # a mistake, which composition will name
@@ -79,7 +79,7 @@ def _conditional(jobs: list[list[str]]) -> list[list[str]]:
     return list(kept.values())
 
 
-def _has(key: str, option: str) -> bool:
+def has(key: str, option: str) -> bool:
     """Whether a key exists when its group is set to `option`: a name or a list of names, as on the command line."""
     group, _, rest = key.partition(".")
     names = [n.strip().strip("'\"") for n in option.strip("[]").split(",")]

@@ -56,7 +56,7 @@ class Loop:
         modules = dict.fromkeys([state.model, *(m for thing in things for m in modules_of(thing))])
         free = dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad and id(p) not in taken)
         state.optimizer = state.make_optimizer(free) if free else None
-        first, last = span(self.phases, state.phase)
+        first, last = span(self.phases, min(state.phase, len(self.phases) - 1))  # a run that has ended is in its last phase
         self.schedule_start, total = sum(self.lengths[:first]), sum(self.lengths[first:last])
         self.factor, self.schedule = None, self.make_schedule(Clock(state.clock.epoch, total))
 

@@ -133,6 +133,7 @@ class Search:
 
     def __init__(self, study: optuna.Study, question: Question, composed: Callable[[list[str]], dict], store: Store, trials: int, display):
         self.study, self.question, self.composed, self.store, self.display = study, question, composed, store, display
+        self.prunes = not isinstance(study.pruner, optuna.pruners.NopPruner)
         self.left = self.most = max(0, trials - len(finished(study)))
         self.queue: deque[Job] = deque()
         self.points: dict[str, _Point] = {}  # run id -> its point
@@ -252,5 +253,5 @@ class Search:
         self.display.progress(running)
         for job in running:
             point = self.points[job.id]
-            if point.told is None and job.id == point.jobs[0].id:
+            if self.prunes and point.told is None and job.id == point.jobs[0].id:
                 self._prune(point)

@@ -12,6 +12,7 @@ import itertools
 from dataclasses import dataclass
 
 from runner.config import compose, recipes
+from runner.config.overrides import settings
 from runner.core.errors import UserError, nearest
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
@@ -25,24 +26,6 @@ class Cell:
     col: str
     seed: int
     overrides: tuple[str, ...]
-
-
-def text(value) -> str:
-    """A value of a recipe in the grammar of the command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(text, value))}]"
-    if isinstance(value, dict):
-        return f"{{{','.join(f'{k}:{text(v)}' for k, v in value.items())}}}"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and not value.replace("_", "").replace("-", "").replace(".", "").replace("/", "").isalnum():
-        return "'" + value.replace("'", "\\'") + "'"
-    return str(value)
-
-
-def settings(values: dict) -> tuple[str, ...]:
-    """`{"noise.rate": 0.2}` -> `("noise.rate=0.2",)`."""
-    return tuple(f"{key}={text(value)}" for key, value in values.items())
 
 
 def axis(spec: dict | None) -> dict[str, tuple[str, ...]]:
@@ -79,19 +62,6 @@ def of_table(recipe: str, spec: dict, scale: str = "mini", seeds: list[int] | No
         for col, of_col in axis(spec.get("cols")).items()
         for seed in seeds
     ]
-
-
-def of_claim(recipe: str, claim: dict, rows: list[str], scale: str, seeds: list[int], extra: tuple[str, ...] = ()) -> list[Cell]:
-    """The cells that a claim compares: rows of any of the recipe's tables, at the claim's own setting `at`."""
-    known: dict[str, tuple[str, ...]] = {}
-    for spec in (recipes.read(recipe).get("tables") or {}).values():
-        known = {**axis(spec.get("rows")), **known}
-    at, found = settings(claim.get("at") or {}), []
-    for row in rows:
-        if row not in known:
-            raise UserError(f"recipe {recipe} claims {claim['that']!r}: no row '{row}'{nearest(row, known)}")
-        found += [Cell(row, "", seed, (f"+recipe={recipe}", f"scale={scale}", *known[row], *at, *extra, f"seed={seed}")) for seed in seeds]
-    return found
 
 
 def plan(cells: list[Cell]) -> Plan:
