@@ -58,6 +58,7 @@ class Pool:
         self.late: dict[str, float] = {}  # jobs that are out of time -> since when
         self.asked = 0  # how often the user asked to stop
         self.told: set[str] = set()  # jobs that were asked to
+        self.killed: set[str] = set()
         self.dropped: set[str] = set()
         self.started = False
 
@@ -175,7 +176,8 @@ class Pool:
         """Pass on the wish to stop, and the time limit."""
         now = time.monotonic()
         for run, since in self.running.items():
-            if self.asked >= 2:
+            if self.asked >= 2 and run not in self.killed:
+                self.killed.add(run)
                 self.launcher.stop(run, kill=True)
             elif self.stopping and run not in self.told:
                 self.told.add(run)

@@ -1,0 +1,99 @@
+"""launcher=local: slots, devices, statuses, stopping, and a process that dies."""
+
+import pytest
+from launched import RECIPE, collect, metrics, straight, submit, until, work
+
+from runner.components.launcher import local
+from runner.execution.claim import born
+
+DIE = """
+import signal
+from runner import card
+CARD = card()
+
+class Die:
+    def __init__(self, by):
+        self.by = by
+
+    def epoch_start(self, state):
+        signal.raise_signal(self.by)
+
+def build(by: int = 9):
+    '''Be killed.
+
+    Args:
+        by: number of the signal.
+    '''
+    return Die(by)
+"""
+
+
+@pytest.fixture
+def launcher(monkeypatch):
+    """Started on a machine with two GPUs, two jobs on each."""
+    monkeypatch.setattr(local, "gpus", lambda: ["4", "6"])
+    launcher = local.build(slots=2)
+    launcher.start(work, "signal", [], [], 1)
+    yield launcher
+    launcher.close()
+
+
+def test_slots(monkeypatch):
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(local, "gpus", lambda: [])
+    assert [local.build().capacity(threads) for threads in (0, 1, 3, 16)] == [8, 8, 2, 1]
+    assert local.build(slots=3).capacity(1) == 3
+    monkeypatch.setattr(local, "gpus", lambda: ["0", "1"])
+    assert (local.build().capacity(1), local.build(slots=3).capacity(1)) == (2, 6)
+
+
+def test_gpus_are_those_that_the_user_left_visible(monkeypatch):
+    for value, names in (("2,5", ["2", "5"]), ("", []), ("-1", []), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert local.gpus() == names
+
+
+def test_jobs_share_the_gpus_and_a_freed_place_is_taken_again(launcher, tmp_path):
+    assert launcher.room() == 4
+    submit(launcher, tmp_path, a="wait", b="wait", c="wait", d="wait")
+    assert launcher.room() == 0
+    seen = lambda: [f.read_text() for f in sorted(tmp_path.iterdir())]
+    until(lambda: "".join(seen()).strip() and seen() == ["4", "6", "4", "6"])
+    launcher.stop("b")
+    assert collect(launcher, 1) == {"b": 130}
+    assert launcher.room() == 1
+    submit(launcher, tmp_path, e=0)
+    assert collect(launcher, 1) == {"e": 0}
+    assert (tmp_path / "e").read_text() == "6"
+
+
+def test_statuses(launcher, tmp_path):
+    submit(launcher, tmp_path, done=0, failed=1, busy=3, killed="SIGKILL")
+    assert collect(launcher, 4) == {"done": 0, "failed": 1, "busy": 3, "killed": -9}
+    submit(launcher, tmp_path, crashed="SIGSEGV", hangs="hang")
+    assert collect(launcher, 1) == {"crashed": -11}
+    until((tmp_path / "hangs").exists)
+    launcher.stop("hangs")
+    assert launcher.ended(0.2) == []
+    launcher.stop("hangs", kill=True)
+    assert collect(launcher, 1) == {"hangs": -9}
+
+
+def test_close_leaves_no_process(launcher, tmp_path):
+    submit(launcher, tmp_path, a="hang")
+    until((tmp_path / "a").exists)
+    pid = launcher.processes["a"].pid
+    launcher.close()
+    assert born(pid) is None
+
+
+def test_a_job_that_dies_costs_itself_alone(runner, tmp_path):
+    (tmp_path / "lab" / "with").mkdir(parents=True)
+    (tmp_path / "lab" / "with" / "die.py").write_text(DIE)
+    done = runner("-m", "--config-dir", "lab", *RECIPE, "with=zip([],[die],[die])", "with.die.by=zip(9,9,11)", "launcher.slots=1")
+    assert done.returncode == 1
+    assert "killed by SIGKILL (out of memory?)" in done.stderr
+    assert "killed by SIGSEGV" in done.stderr
+    assert "3 jobs: 1 done, 2 failed" in done.stdout
+    record = straight(tmp_path / "straight", "with=[]")
+    assert metrics(tmp_path / "runs", record.id) == metrics(tmp_path / "straight", record.id)

@@ -1,0 +1,121 @@
+"""launcher=slurm: submitit's local executor, and the real one on commands that stand for a cluster's."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from launched import RECIPE, collect, metrics, straight, submit, until, work
+
+from runner import UserError
+from runner.components.launcher import slurm
+from runner.execution import claim
+
+submitit = pytest.importorskip("submitit", reason="submitit is not installed")
+
+CLUSTER = {  # runs an array at once; a file a job holds its process id
+    "sbatch": """
+        cp "$1" script; last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+        export SLURM_ARRAY_JOB_ID=7 SLURM_JOB_ID=7
+        for SLURM_ARRAY_TASK_ID in $(seq 0 "$last"); do export SLURM_ARRAY_TASK_ID; bash "$1" >/dev/null 2>&1 & done
+        echo Submitted batch job 7""",
+    "srun": """
+        while [ "$1" != --error ]; do shift; done; shift 2
+        echo $$ > "7_$SLURM_ARRAY_TASK_ID"; exec "$@" """,
+    "sacct": """
+        echo 'JobID|State|NodeList'
+        for f in 7_*; do kill -0 $(cat $f) 2>/dev/null && echo "$f|RUNNING|n" || echo "$f|FAILED|n"; done""",
+    "scancel": """
+        echo "$@" >> scancel; case $1 in --signal=*) kill -${1#--signal=} $(cat $2);; --*) ;; *) kill -KILL $(cat $1);; esac""",
+}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p.endswith(("src", "support"))))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cluster(store, monkeypatch):
+    folder = store / "bin"
+    folder.mkdir()
+    for name, script in CLUSTER.items():
+        (folder / name).write_text(f"#!/bin/bash\ncd {store}\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def started(**options):
+    launcher = slurm.build(**options)
+    launcher.start(work, "signal", [], [], 1)
+    return launcher
+
+
+def test_statuses_and_stopping(store, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    launcher = started(cluster="local")
+    submit(launcher, store, done=0, busy=3, killed="SIGKILL", waits="wait")
+    assert launcher.room() == 0
+    assert collect(launcher, 3) == {"done": 0, "busy": 3, "killed": -9}
+    assert launcher.room() == 3  # of four
+    until((store / "waits").exists)
+    launcher.stop("waits")
+    assert collect(launcher, 1) == {"waits": 130}
+    submit(launcher, store, hangs="hang")
+    assert collect(launcher, 1, patience=0.1) == {}
+    launcher.stop("hangs", kill=True)
+    assert collect(launcher, 1)["hangs"] < 0
+
+
+def test_what_cannot_be(store, monkeypatch):
+    monkeypatch.setenv("PATH", str(store))
+    with pytest.raises(UserError, match="no sbatch here"):
+        started()
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match="pip install submitit"):
+        started(cluster="local")
+
+
+def test_an_array_on_a_cluster(cluster, store, monkeypatch):
+    monkeypatch.setattr(slurm, "PATIENCE", 0.0)
+    monkeypatch.setattr(slurm, "ASK", 0.5)
+    launcher = started(partition="long", time=90, memory=1.5, gpus=2, sbatch=("constraint=a100", "exclusive"), parallel=3, notice=60)
+    submit(launcher, store, done=0, killed="SIGKILL", waits="wait")
+    assert collect(launcher, 2) == {"done": 0, "killed": -9}
+    options = {line.removeprefix("#SBATCH --") for line in (store / "script").read_text().splitlines() if line.startswith("#SBATCH")}
+    wanted = {"array=0-2%3", "partition=long", "time=90", "mem=1536MB", "cpus-per-task=1", "gpus-per-node=2", "constraint=a100", "exclusive", "signal=USR2@60"}
+    assert wanted <= options
+    until((store / "waits").exists)
+    launcher.stop("waits")
+    assert collect(launcher, 1) == {"waits": 130}
+    assert (store / "scancel").read_text().splitlines() == ["--state=PENDING 7_2", "--signal=INT 7_2"]
+
+
+def test_a_refused_array_is_one_line(cluster, store):
+    (store / "bin" / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition specified: nope' >&2; exit 1\n")
+    launcher = started(partition="nope")
+    submit(launcher, store, a=0, b=0)
+    with pytest.raises(UserError, match="invalid partition specified: nope"):
+        launcher.ended(0.05)
+
+
+def test_a_job_that_is_preempted_goes_on_where_it_stopped(store):
+    """It gets the signal by which SLURM announces the end of its time, and the metrics are those of the straight run, byte for byte."""
+    settings = ["trainer.duration=200ep", "trainer.log_every=100ep", "trainer.eval_every=100ep"]
+    record = straight(store / "straight", *settings)
+    jobs = ["seed=zip(0,1)", "optimizer.lr=zip(0.05,1e30)", "launcher=slurm", "launcher.cluster=local"]
+    command = [sys.executable, "-m", "runner", "-m", *RECIPE, *settings, *jobs]
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until((store / "runs" / record.id / "log.txt").exists)
+    time.sleep(0.3)  # it trains
+    os.kill(claim.latest(store / "runs" / record.id)[1]["pid"], signal.SIGUSR2)
+    said, wrong = sweep.communicate(timeout=120)
+    assert "2 jobs: 1 done, 1 failed" in said, wrong
+    log = (store / "runs" / "logs" / f"{record.id}.txt").read_text()
+    assert log.count("process") == 2
+    assert "goes on at step" in log
+    assert metrics(store / "runs", record.id) == metrics(store / "straight", record.id)
