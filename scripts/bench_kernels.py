@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "src"))
 if "--dry" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"
 
+import kernel_peers as P  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -94,71 +95,6 @@ def entmax_package() -> dict[str, Callable]:
 LIBRARIES = {"liger": liger(), "quack": quack(), "entmax": entmax_package()}
 
 
-def eager_entmax(x: Tensor) -> Tensor:
-    """What one would write: bisection on the threshold."""
-    z = (x.float() - x.float().amax(-1, keepdim=True)) * 0.25
-    low, high = torch.full_like(z[..., :1], -1), torch.full_like(z[..., :1], -(x.shape[-1] ** -0.25))
-    for _ in range(30):
-        tau = (low + high) / 2
-        short = (z - tau).clamp_min(0).pow(4).sum(-1, keepdim=True) < 1
-        low, high = torch.where(short, low, tau), torch.where(short, tau, high)
-    y = (z - tau).clamp_min(0).pow(4)
-    return (y / y.sum(-1, keepdim=True)).to(x.dtype)
-
-
-def eager_sparsemax(x: Tensor) -> Tensor:
-    ordered = x.float().sort(-1, descending=True).values
-    total = ordered.cumsum(-1) - 1
-    rank = torch.arange(1, x.shape[-1] + 1, device=x.device)
-    size = (rank * ordered > total).sum(-1, keepdim=True)
-    return (x - total.gather(-1, size - 1) / size).clamp_min(0).to(x.dtype)
-
-
-def eager_entmax15(x: Tensor) -> Tensor:
-    z = (x.float() - x.float().amax(-1, keepdim=True)) / 2
-    ordered = z.sort(-1, descending=True).values
-    rank = torch.arange(1, x.shape[-1] + 1, device=x.device)
-    mean = ordered.cumsum(-1) / rank
-    spread = rank * (ordered.square().cumsum(-1) / rank - mean.square())
-    tau = mean - ((1 - spread) / rank).clamp_min(0).sqrt()
-    size = (tau <= ordered).sum(-1, keepdim=True)
-    return (z - tau.gather(-1, size - 1)).clamp_min(0).square().to(x.dtype)
-
-
-def eager_softpick(x: Tensor) -> Tensor:
-    top = x.float().amax(-1, keepdim=True)
-    e = (x.float() - top).exp() - (-top).exp()
-    return (e.relu() / (e.abs().sum(-1, keepdim=True) + 1e-6)).to(x.dtype)
-
-
-def eager_nm(w: Tensor) -> tuple[Tensor, Tensor]:
-    groups = w.view(-1, 4)
-    mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, groups.abs().topk(2, 1).indices, True).view_as(w)
-    return w * mask, mask
-
-
-def eager_topk_mask(w: Tensor) -> Tensor:
-    best = w.abs().view(-1).topk(w.numel() // 10, sorted=False).indices
-    return torch.zeros(w.numel(), dtype=torch.bool, device=w.device).index_fill_(0, best, True).view_as(w)
-
-
-def eager_sgd(w: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor) -> None:
-    buffer.mul_(0.9).add_(grad).mul_(mask)
-    w.sub_(buffer, alpha=0.1).mul_(mask)
-
-
-def eager_adamw(w: Tensor, grad: Tensor, m: Tensor, v: Tensor, mask: Tensor) -> None:
-    w.mul_(1 - 1e-5)
-    m.lerp_(grad, 0.1).mul_(mask)
-    v.mul_(0.999).addcmul_(grad, grad, value=0.001).mul_(mask)
-    w.addcdiv_(m / 0.5, (v / 0.5).sqrt_().add_(1e-8), value=-1e-3).mul_(mask)
-
-
-def fused_unmasked_adamw(w: Tensor, grad: Tensor, m: Tensor, v: Tensor, mask: Tensor) -> None:
-    options = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-2, "eps": 1e-8, "amsgrad": False, "maximize": False}
-    torch._fused_adamw_([w], [grad], [m], [v], [], [torch.ones((), device=w.device)], **options)
-
-
 def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterator[Case]:
     rows, cols = shape
     n = rows * cols * dtype.itemsize
@@ -170,10 +106,16 @@ def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterat
     simple = {
         "softmax": (K.softmax, lambda x: x.softmax(-1)),
         "log_softmax": (K.log_softmax, lambda x: x.log_softmax(-1)),
-        "sparsemax": (K.sparsemax, eager_sparsemax),
-        "entmax15": (K.entmax15, eager_entmax15),
-        "entmax": (lambda x: K.entmax(x, 1.25), eager_entmax),
-        "softpick": (K.softpick, eager_softpick),
+        "sparsemax": (K.sparsemax, P.sparsemax),
+        "entmax15": (K.entmax15, P.entmax15),
+        "entmax": (lambda x: K.entmax(x, 1.25), P.entmax),
+        "softpick": (K.softpick, P.softpick),
+        "sparse_topk_softmax": (lambda x: K.sparse_topk_softmax(x, k), P.sparse_topk),
+        "scalable_softmax": (lambda x: K.scalable_softmax(x, 0.43), P.scalable),
+        "self_adjust_softmax": (K.self_adjust_softmax, P.self_adjust),
+        "stablemax": (K.stablemax, P.stablemax),
+        "top_n_sigma_softmax": (lambda x: K.top_n_sigma_softmax(x, 1.0), P.top_n_sigma),
+        "adaptive_softmax": (K.adaptive_softmax, P.adaptive),
     }
     noise = {"eager": lambda x, s: F.gumbel_softmax(x)}
     router = {"eager": lambda x: x.softmax(-1).topk(k)}
@@ -194,14 +136,14 @@ def weight_cases(n: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
     shape, size = (n // 64, 64), n * dtype.itemsize
     w = lambda: torch.randn(shape, device=device, dtype=dtype)
     mask = lambda: torch.rand(shape, device=device) < 0.5
-    yield Case("nm_prune", shape, dtype, lambda: (w(),), lambda w: K.nm_prune(w, 2, 4), {"eager": eager_nm}, 2 * size + n)
+    yield Case("nm_prune", shape, dtype, lambda: (w(),), lambda w: K.nm_prune(w, 2, 4), {"eager": P.nm}, 2 * size + n)
     yield Case(
         "topk_mask",
         shape,
         dtype,
         lambda: (w(),),
         lambda w: K.topk_mask(w, w.numel() // 10),
-        {"eager": eager_topk_mask},
+        {"eager": P.topk_mask},
         size + n,
         compiled=False,
     )
@@ -211,10 +153,10 @@ def weight_cases(n: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
         dtype,
         lambda: (w(), w(), w(), mask()),
         lambda *t: K.masked_sgd_(*t, lr=0.1),
-        {"eager": eager_sgd},
+        {"eager": P.sgd},
         5 * size + n,
     )
-    peers = {"eager": eager_adamw, "fused unmasked": fused_unmasked_adamw}
+    peers = {"eager": P.adamw, "fused unmasked": P.fused_unmasked_adamw}
     yield Case(
         "masked_adamw",
         shape,

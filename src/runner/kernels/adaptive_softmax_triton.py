@@ -1,0 +1,67 @@
+"""Kernel of the softmax with a temperature from its entropy: one read of the scores forward; backward reads them and the gradient."""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import layout
+from .dispatch import count
+
+
+@triton.jit
+def _rows(
+    x, grad, out, rows, cols, x_stride, grad_stride, threshold,
+    POLYNOMIAL: tl.constexpr, DEGREE: tl.constexpr, BACKWARD: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    live = s != float("-inf")
+    top = tl.max(s, 1)[:, None]
+    z = tl.where(live, s - tl.where(top == float("-inf"), 0.0, top), 0.0)
+    total = tl.sum(tl.where(live, tl.exp(z), 0.0), 1)[:, None]
+    log_p = z - tl.log(tl.where(total == 0, 1.0, total))
+    p = tl.where(live, tl.exp(log_p), 0.0)
+    entropy = -tl.sum(p * log_p, 1)[:, None]
+    value = tl.zeros_like(entropy)
+    slope = tl.zeros_like(entropy)
+    for i in tl.static_range(DEGREE):
+        slope = slope * entropy + value
+        value = value * entropy + POLYNOMIAL[i]
+    sharper = (entropy > threshold) & (value > 1)
+    inverse = tl.where(sharper, value, 1.0)
+    e = tl.where(live, tl.exp(z * inverse), 0.0)
+    total = tl.sum(e, 1)[:, None]
+    y = e / tl.where(total == 0, 1.0, total)
+    if BACKWARD:
+        g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
+        d = y * (g - tl.sum(y * g, 1)[:, None])
+        in_entropy = tl.where(sharper, slope, 0.0) * tl.sum(d * z, 1)[:, None]
+        y = d * inverse - in_entropy * p * (log_p + entropy)
+    tl.store(out + row * cols + col, y.to(out.dtype.element_ty), inside)
+
+
+def _launch(op: str, x: Tensor, grad: Tensor, polynomial: Sequence[float], threshold: float, backward: bool) -> Tensor:
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if x.numel():
+        x, grad = layout.dense(x), layout.dense(grad)
+        height, width, warps = layout.tile(x.shape[1])
+        _rows[(triton.cdiv(len(x), height),)](
+            x, grad, out, *x.shape, x.stride(0), grad.stride(0), float(threshold),
+            POLYNOMIAL=tuple(polynomial), DEGREE=len(polynomial), BACKWARD=backward, HEIGHT=height, WIDTH=width, num_warps=warps,
+        )  # fmt: skip
+        count(op, "triton", "rows")
+    return out
+
+
+def forward(x: Tensor, polynomial: Sequence[float], threshold: float) -> Tensor:
+    """Along the last dimension of `x`."""
+    return _launch("adaptive_softmax", x, x, polynomial, threshold, False)
+
+
+def backward(grad: Tensor, x: Tensor, polynomial: Sequence[float], threshold: float) -> Tensor:
+    return _launch("adaptive_softmax_backward", x, grad, polynomial, threshold, True)

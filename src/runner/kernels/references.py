@@ -1,0 +1,20 @@
+"""What references share: second derivatives of operations whose backward is a kernel, and whether a row may be masked."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .softmax import asks
+
+
+def gradients(reference: Callable, inputs: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of `reference(*inputs)` in each input (None where it takes none), with a graph to the inputs and to `grad`."""
+    wanted = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(reference(*inputs), wanted, grad, create_graph=True))
+    return tuple(next(found) if x.requires_grad else None for x in inputs)
+
+
+def masked(s: Tensor) -> bool:
+    """Whether an entry is -inf; True also where the question would cost more than the answer saves."""
+    return not asks(s) or (s.numel() > 0 and bool(s.detach().amin() == -torch.inf))

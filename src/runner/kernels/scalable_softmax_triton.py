@@ -1,0 +1,75 @@
+"""Kernels of scalable-softmax: the row is counted, scaled and normalised in one read; backward reads the scores and the gradient."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import layout
+from .dispatch import count
+
+
+@triton.jit
+def _softmax(s, scale):
+    """Of the scaled scores. A scale may be zero or negative, and -inf stays what it is."""
+    live = s != float("-inf")
+    z = tl.where(live, tl.where(live, s, 0.0) * scale, s)
+    top = tl.max(z, 1)[:, None]
+    e = tl.exp(z - tl.where(top == float("-inf"), 0.0, top))
+    total = tl.sum(e, 1)[:, None]
+    return e / tl.where(total == 0, 1.0, total)
+
+
+@triton.jit
+def _forward(x, scale, bias, y, log_n, rows, cols, x_stride, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    n = tl.sum((s != float("-inf")).to(tl.int32), 1)[:, None]
+    log = tl.log(tl.where(n == 0, 1, n).to(tl.float32))
+    p = _softmax(s, tl.load(scale + row, row < rows, other=0.0) * log + tl.load(bias + row, row < rows, other=0.0))
+    tl.store(log_n + row, log, row < rows)
+    tl.store(y + row * cols + col, p.to(y.dtype.element_ty), inside)
+
+
+@triton.jit
+def _backward(grad, x, scale, out, slope, rows, cols, grad_stride, x_stride, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
+    c = tl.load(scale + row, row < rows, other=0.0)
+    p = _softmax(s, c)
+    d = p * (g - tl.sum(p * g, 1)[:, None])
+    tl.store(slope + row, tl.sum(d * tl.where(s == float("-inf"), 0.0, s), 1)[:, None], row < rows)
+    tl.store(out + row * cols + col, (d * c).to(out.dtype.element_ty), inside)
+
+
+def forward(x: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Along the last dimension of `x`; scale and bias have the shape of its rows."""
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    log_n = torch.empty(x.shape[:-1], dtype=torch.float32, device=x.device)
+    if x.numel():
+        x = layout.dense(x)
+        height, width, warps = layout.tile(x.shape[1])
+        _forward[(triton.cdiv(len(x), height),)](
+            x, scale.contiguous(), bias.contiguous(), y, log_n, *x.shape, x.stride(0), HEIGHT=height, WIDTH=width, num_warps=warps
+        )
+        count("scalable_softmax", "triton", "rows")
+    return y, log_n
+
+
+def backward(grad: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """`scale` is what the scores of each row were multiplied by."""
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    slope = torch.empty(x.shape[:-1], dtype=torch.float32, device=x.device)
+    if x.numel():
+        x, grad = layout.dense(x), layout.dense(grad)
+        height, width, warps = layout.tile(x.shape[1])
+        _backward[(triton.cdiv(len(x), height),)](
+            grad, x, scale.contiguous(), out, slope, *x.shape, grad.stride(0), x.stride(0), HEIGHT=height, WIDTH=width, num_warps=warps
+        )
+        count("scalable_softmax_backward", "triton", "rows")
+    return out, slope
