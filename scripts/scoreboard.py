@@ -1,0 +1,27 @@
+"""Verify all claims of all recipes, and write results/verdicts.csv and recipes/README.md. Runs that are in the store are not run again.
+
+python scripts/scoreboard.py                      # each claim's own seeds, from 0 on
+python scripts/scoreboard.py --seeds 1000-1004    # others beside them
+"""
+
+import argparse
+from pathlib import Path
+
+from runner.config import recipes
+from runner.report import scoreboard, statistics
+from runner.report.verdict import judge_all
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=statistics.seeds, help="such as 0-4; each claim's own if not given")
+    asked = parser.parse_args()
+    chosen = [name for name in recipes.names() if recipes.read(name).get("claims")]
+    rows = scoreboard.update(ROOT / "results" / "verdicts.csv", judge_all(chosen, seeds=asked.seeds, run=True))
+    (recipes.RECIPES / "README.md").write_text(scoreboard.page(rows))
+
+
+if __name__ == "__main__":  # a job's process imports this file too
+    main()
