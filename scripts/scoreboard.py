@@ -1,7 +1,8 @@
-"""Verify all claims of all recipes, and write results/verdicts.csv and recipes/README.md. Runs that are in the store are not run again.
+"""Verify the claims of recipes, all if none is named, and write results/verdicts.csv and recipes/README.md. Runs that are in the store are not run again.
 
-python scripts/scoreboard.py                      # each claim's own seeds, from 0 on
-python scripts/scoreboard.py --seeds 1000-1004    # others beside them
+python scripts/scoreboard.py                                # each claim's own seeds, from 0 on
+python scripts/scoreboard.py --seeds 1000-1004              # others beside them
+python scripts/scoreboard.py --seeds 1000-1009 noise/apl    # of one recipe
 """
 
 import argparse
@@ -16,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE")
     parser.add_argument("--seeds", type=statistics.seeds, help="such as 0-4; each claim's own if not given")
     asked = parser.parse_args()
-    chosen = [name for name in recipes.names() if recipes.read(name).get("claims")]
+    chosen = asked.recipes or [name for name in recipes.names() if recipes.read(name).get("claims")]
     rows = scoreboard.update(ROOT / "results" / "verdicts.csv", judge_all(chosen, seeds=asked.seeds, run=True))
     (recipes.RECIPES / "README.md").write_text(scoreboard.page(rows))
 
