@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from runner.components.learner.co_teaching import build, shuffled
+from runner.components.learner._selection import shuffled
+from runner.components.learner.co_teaching import build
 from runner.core.clock import Clock
 from runner.core.data import Batch
 from runner.core.rng import Streams

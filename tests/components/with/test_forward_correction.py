@@ -1,4 +1,5 @@
 import functools
+import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from runner.config import registry
 from runner.core.data import Batch
 
 forward = registry.load("with", "forward_correction")
+estimate = importlib.import_module("runner.components.with._transition").estimate
 G = torch.Generator().manual_seed(0)
 T = torch.tensor([[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.1, 0.6]], dtype=torch.double)
 Z = torch.randn(8, 3, generator=G, dtype=torch.double)
@@ -60,12 +62,12 @@ def test_estimate_reads_the_anchors():
     """Noisy posteriors are mixtures of the rows of T; the rows themselves are attained by samples of one class for certain."""
     mixed = torch.rand(500, 3, generator=G, dtype=torch.double).pow(3)
     mixed = (mixed / mixed.sum(1, keepdim=True)) @ T
-    assert torch.equal(forward.estimate(torch.cat([mixed, T]), 1.0), T)
+    assert torch.equal(estimate(torch.cat([mixed, T]), 1.0), T)
     outliers = torch.eye(3, dtype=torch.double)  # samples of which the network is wrongly certain
     anchors = T.repeat(40, 1) + 1e-6 * torch.rand(120, 3, generator=G, dtype=torch.double)
     p = torch.cat([mixed[:100], anchors, outliers])
-    assert torch.allclose(forward.estimate(p, 0.97), T, atol=1e-5)
-    assert torch.equal(forward.estimate(p, 1.0), outliers)
+    assert torch.allclose(estimate(p, 0.97), T, atol=1e-5)
+    assert torch.equal(estimate(p, 1.0), outliers)
 
 
 def test_restart_and_resume_inside_the_second_phase(monkeypatch):

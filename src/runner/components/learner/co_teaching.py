@@ -1,12 +1,10 @@
 """Co-teaching: two networks, each trained on the samples that the other finds easy."""
 
-import copy
 from typing import Literal
 
-import torch
-
 from runner import Duration, card
-from runner.core.selection import forget_rate, only, smallest
+from runner.components.learner._selection import TwoNetworks
+from runner.core.selection import only, smallest
 
 CARD = card(
     paper="coteaching2018",
@@ -16,38 +14,13 @@ CARD = card(
 )
 
 
-@torch.no_grad()
-def shuffled(model: torch.nn.Module, generator: torch.Generator) -> torch.nn.Module:
-    """A copy with other initial weights: each tensor's entries in random order, so that every scheme of independent draws keeps its distribution."""
-    peer = copy.deepcopy(model)
-    for p in peer.parameters():
-        p.copy_(p.flatten()[torch.randperm(p.numel(), generator=generator).to(p.device)].view_as(p))
-    return peer
-
-
-class CoTeaching:
-    def __init__(self, forget, ramp, exponent, predictor):
-        self.forget, self.ramp, self.exponent, self.predictor = forget, ramp, exponent, predictor
-
-    def setup(self, state):
-        self.peer = shuffled(state.model, state.rng("learner/co_teaching"))
-        state.per_sample["selected"] = torch.ones(len(state.data.train), device=state.device)
-
+class CoTeaching(TwoNetworks):
     def compute(self, state, batch):
-        self.peer.train(state.model.training)
-        batch.z, z = state.model(batch.x), self.peer(batch.x)
-        losses, peers = state.loss(batch.z, batch.t), state.loss(z, batch.t)
-        keep = 1 - forget_rate(state, self.forget, self.ramp, self.exponent)
-        mine, its = smallest(losses.detach(), keep), smallest(peers.detach(), keep)
-        if not state.replay:
-            state.per_sample["selected"][batch.i] = ((mine + its) / 2).float()
+        z, other = self.outputs(state, batch)
+        losses, peers, share = state.loss(z, batch.t), state.loss(other, batch.t), self.share(state)
+        mine, its = smallest(losses.detach(), share), smallest(peers.detach(), share)
+        self.note(state, batch, (mine + its) / 2)
         return only(losses, its) + only(peers, mine)
-
-    def predict(self, state, x):
-        if self.predictor == "first":
-            return state.model(x)
-        self.peer.train(state.model.training)
-        return ((state.model(x).softmax(-1) + self.peer(x).softmax(-1)) / 2).clamp_min(1e-30).log()
 
 
 def build(forget: float = 0.2, ramp: Duration = "10ep", exponent: float = 1.0, predictor: Literal["first", "mean"] = "first"):
@@ -59,4 +32,4 @@ def build(forget: float = 0.2, ramp: Duration = "10ep", exponent: float = 1.0, p
         exponent: > 0; of the growth.
         predictor: what is evaluated: the first network, or the mean of both networks' probabilities.
     """
-    return CoTeaching(forget, ramp, exponent, predictor)
+    return CoTeaching("learner/co_teaching", forget, ramp, exponent, predictor)

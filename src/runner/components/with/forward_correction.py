@@ -1,9 +1,10 @@
 """Forward loss correction: estimate how classes are mistaken, then train a network whose outputs, so corrupted, explain the labels."""
 
-import torch
+import importlib
 
 from runner import Duration, card
-from runner.core.phases import Phase
+
+TransitionMatrix = importlib.import_module("runner.components.with._transition").TransitionMatrix  # `with` is a keyword
 
 CARD = card(
     paper="forward2017",
@@ -15,43 +16,7 @@ CARD = card(
 )
 
 
-def estimate(p, quantile: float):
-    """T (C, C) from probabilities (n, C): row c are those of the sample surest of class c below that quantile of the samples, or of all if it is 1."""
-    surest = []
-    for column in p.T:
-        if quantile < 1:
-            column = column.where(column < torch.quantile(column, quantile, interpolation="higher"), 0)
-        surest.append(column.argmax())
-    return p[torch.stack(surest)]
-
-
-class ForwardCorrection:
-    def __init__(self, warmup, quantile, restart):
-        self.warmup, self.quantile, self.restart = warmup, quantile, restart
-        self.start: dict[str, torch.Tensor] = {}
-
-    def setup(self, state):
-        self.matrix = torch.eye(state.info.outputs, device=state.device)
-
-    def phases(self, state):
-        return [Phase("warm-up", self.warmup, self.keep_start), Phase("corrected", None, self.learn, fresh=self.restart)]
-
-    def keep_start(self, state):
-        if self.restart:
-            self.start = state.weights()
-
-    def learn(self, state):
-        """T from the warmed-up network; `per_sample["transition"]` is P(the sample's label | true class), for each true class."""
-        training, train = state.model.training, state.data.train
-        state.model.eval()
-        p = torch.cat([batch.z.float().softmax(-1) for batch in state.predictions(train)])
-        state.forget_predictions()
-        state.model.train(training)
-        self.matrix = estimate(p, self.quantile)
-        state.per_sample["transition"] = self.matrix.T[train.y]
-        if self.restart:
-            state.load_weights(self.start)
-
+class ForwardCorrection(TransitionMatrix):
     def losses(self, state, losses, batch):
         if state.phase == 0:
             return losses

@@ -1,0 +1,72 @@
+"""Linear probe: a network learns features without labels; then a linear classifier on them learns the labels, as wrong as they are."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from runner import Duration, UserError, card
+from runner.core.phases import Phase
+
+CARD = card(
+    paper="nierm2024",
+    arxiv="2411.00079",
+    source="Zhu et al. 2024: noise-ignorant empirical risk minimisation on a frozen self-supervised extractor, there DINOv2; "
+    "here the pretext task of Gidaris et al. 2018 (1803.07728), section 3: all four rotations of each image of a batch",
+    owns=("phases",),
+    tasks=("classification",),
+    images=True,
+    cost=4.0,
+)
+
+
+class LinearProbe:
+    def __init__(self, pretext, pretraining):
+        self.pretext, self.pretraining = pretext, pretraining
+
+    def setup(self, state):
+        self.classifier = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
+        if self.classifier is None:
+            raise UserError("learner/linear_probe trains the last linear layer of the model, which has none")
+        if state.info.shape[-1] != state.info.shape[-2]:
+            raise UserError(f"learner/linear_probe turns square images; the data has {state.info.shape[-2]}x{state.info.shape[-1]}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(state.rng.derive("learner/linear_probe"))
+            self.turn = nn.Linear(self.classifier.in_features, 4).to(state.device)
+
+    def phases(self, state):
+        probe = Phase("probe", None, fresh=True)
+        return [probe] if self.pretext == "none" else [Phase("pretext", self.pretraining), probe]
+
+    def features(self, state, x):
+        """What the classifier is given."""
+        seen = []
+        handle = self.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        try:
+            state.model(x)
+        finally:
+            handle.remove()
+        return seen[0]
+
+    def compute(self, state, batch):
+        if self.pretext == "rotation" and state.phase == 0:
+            features = self.features(state, torch.cat([batch.x.rot90(k, (-2, -1)) for k in range(4)]))
+            turns = torch.arange(4, device=batch.x.device).repeat_interleave(len(batch.i))
+            batch.z = self.classifier(features[: len(batch.i)]).detach()
+            return F.cross_entropy(self.turn(features), turns, reduction="none").view(4, -1).mean(0)
+        state.model.eval()  # the features stand still, their normalisation too
+        with torch.no_grad():
+            features = self.features(state, batch.x)
+        batch.z = self.classifier(features)
+        return state.loss(batch.z, batch.t)
+
+
+def build(pretext: Literal["rotation", "none"] = "rotation", pretraining: Duration | None = None):
+    """First the network tells by which of four angles an image was turned; then its last linear layer alone is trained, on frozen features.
+
+    Args:
+        pretext: what the features are learned from: rotation, or none for those of the initial weights.
+        pretraining: length of the training without labels; half of the run if not given.
+    """
+    return LinearProbe(pretext, pretraining)

@@ -1,0 +1,74 @@
+"""Nested dropout: the classifier is given the first k features only, with k drawn anew for each batch. Chen et al. 2022."""
+
+import torch
+from torch import nn
+
+from runner import UserError, card
+
+CARD = card(
+    paper="nesteddropout2022",
+    arxiv="2206.13140",
+    source="Chen et al. 2022; authors' code yingyichen-cyy/Nested-Co-teaching, nested/train_resnet.py: mu = 0, one k a batch, "
+    "the best k on validation; sigma = 10 for CIFAR-10, 100 for CIFAR-100 (run_cifar.sh)",
+    off={"sigma": 0.0},
+    rung={"batch": "mix"},
+    tasks=("classification",),
+)
+
+
+class NestedDropout:
+    def __init__(self, sigma, mu, units):
+        self.sigma, self.mu, self.units = sigma, mu, units
+
+    def setup(self, state):
+        self.classifier = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
+        if self.classifier is None:
+            raise UserError("with/nested_dropout truncates what the last linear layer of the model is given; this model has none")
+        self.drawn = self.used = d = self.classifier.in_features
+        if self.units is not None and self.units > d:
+            raise UserError(f"with.nested_dropout.units={self.units} is more than the {d} features of the model")
+        self.classifier.register_forward_pre_hook(self._truncate)
+
+    def _truncate(self, module, inputs):
+        (features,) = inputs
+        k = self.drawn if module.training else self.used
+        return None if k == features.shape[-1] else features * (torch.arange(features.shape[-1], device=features.device) < k)
+
+    def batch(self, state, batch):
+        if self.sigma:
+            d = self.classifier.in_features
+            chances = torch.exp(-(((torch.arange(1, d + 1) - self.mu) / self.sigma) ** 2))
+            self.drawn = 1 + int(torch.multinomial(chances, 1, generator=state.rng("with/nested_dropout")))
+
+    def eval_enter(self, state):
+        self.used = self.units or self.best(state)
+
+    def best(self, state):
+        """The number of features with the most right predictions on the validation split, the smallest of equals; all without such a split."""
+        self.used = d = self.classifier.in_features
+        if state.data.val is None or not self.sigma:
+            return d
+        seen, right, training = [], torch.zeros(d, device=state.device), state.model.training
+        state.model.eval()
+        handle = self.classifier.register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[0]))
+        for batch in state.predictions(state.data.val):
+            features = seen.pop()
+            z = batch.z - features @ self.classifier.weight.detach().T  # the bias, in the outputs' shape
+            for k in range(d):
+                z += features[:, k, None] * self.classifier.weight.detach()[:, k]
+                right[k] += (z.argmax(-1) == batch.y).sum()
+        handle.remove()
+        state.model.train(training)
+        state.forget_predictions()
+        return 1 + int(right.argmax())
+
+
+def build(sigma: float = 10.0, mu: float = 0.0, units: int | None = None):
+    """Train on the first k of d features with chance proportional to exp(-((k - mu) / sigma)^2), k = 1 to d; features become ordered by importance.
+
+    Args:
+        sigma: >= 0; width of the distribution of k; 0 drops nothing.
+        mu: >= 0; its mode.
+        units: >= 1; features used in evaluations; if not given the best number on the validation split, all where there is none.
+    """
+    return NestedDropout(sigma, mu, units)
