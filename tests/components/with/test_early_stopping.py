@@ -18,7 +18,7 @@ def stopping(**options):
     return part(build(**options), "with/early_stopping", rung=RUNGS)
 
 
-def with_validation(made_with, y):
+def with_validation(y):
     """A `setup` that gives the data a validation split, before the hook looks for one."""
 
     def setup(state):
@@ -40,7 +40,7 @@ def test_it_ends_with_the_weights_of_the_best_epoch(duration):
             state.model.train()
             record.append((right, weights(training)))
 
-    made = loop(with_validation(None, labels), stopping(holdout=0.0), duration=duration, dropout=0.3, lr=0.3)
+    made = loop(with_validation(labels), stopping(holdout=0.0), duration=duration, dropout=0.3, lr=0.3)
     made.run(look)
     plain = loop(duration=duration, dropout=0.3, lr=0.3)
     plain.run()
