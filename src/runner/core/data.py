@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from runner.core.rng import derive
 
@@ -74,12 +74,16 @@ class Split:
         y: labels (n, ...).
         augment: training-time change of a batch of inputs, `(x, generator) -> x`.
         transform: change of every batch of inputs, `x -> x`, before `augment`.
-    """
 
-    clean: Tensor | None = None  # the labels before noise was injected: for measurement only
+    Attributes:
+        clean: the labels before noise was injected, for measurement only; None where there is no noise.
+        side: name -> tensor of n rows: what else is known of each sample, as candidate labels or the answers of several annotators.
+    """
 
     def __init__(self, x: Tensor, y: Tensor, augment: Callable | None = None, transform: Callable | None = None):
         self.x, self.y, self.augment, self.transform = x, y, augment, transform
+        self.clean: Tensor | None = None
+        self.side: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.y)
@@ -87,6 +91,7 @@ class Split:
     def to(self, device) -> "Split":
         self.x, self.y = self.x.to(device), self.y.to(device)
         self.clean = None if self.clean is None else self.clean.to(device)
+        self.side = {name: value.to(device) for name, value in self.side.items()}
         return self
 
     def relabel(self, y: Tensor) -> None:
@@ -94,6 +99,16 @@ class Split:
         if self.clean is None:
             self.clean = self.y
         self.y = y.to(self.y)
+
+    def resample(self, rows: Tensor) -> None:
+        """Hold the samples with these indices (m,) instead, in this order, some more than once if they are."""
+        rows = rows.to(self.y.device)
+        self._resample_inputs(rows)
+        self.y, self.clean = self.y[rows], None if self.clean is None else self.clean[rows]
+        self.side = {name: value[rows] for name, value in self.side.items()}
+
+    def _resample_inputs(self, rows: Tensor) -> None:
+        self.x = self.x[rows]
 
     def corrupt(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Replace the inputs by `change(inputs (n, ...) as the model sees them, indices (n,))`, once and for all."""
@@ -136,6 +151,9 @@ class LoadedSplit(Split):
     def __init__(self, dataset: Dataset, y: Tensor, augment: Callable | None = None, transform: Callable | None = None, workers: int = 0):
         super().__init__(torch.empty(0), y, augment, transform)
         self.dataset, self.workers, self.change, self._loader = dataset, workers, None, None
+
+    def _resample_inputs(self, rows) -> None:
+        self.dataset = Subset(self.dataset, rows.tolist())
 
     def corrupt(self, change) -> None:
         """As for resident data, but applied to each input as it is read: `change` must depend on the index alone."""

@@ -1,10 +1,8 @@
 """Diluted labels: every sample comes with many copies whose labels are drawn at random."""
 
 import torch
-from torch.utils.data import Subset
 
 from runner import card
-from runner.core.data import LoadedSplit
 
 CARD = card(
     paper="massive2017",
@@ -31,10 +29,7 @@ def build(alpha: int = 20, bias: float = 0.0):
         biased = torch.rand(n * alpha, generator=generator) < bias
         labels = torch.where(biased, (truth[rows[n:]] + 1) % classes, drawn)
         noisy = torch.cat([split.y, labels.to(split.y)])
-        if isinstance(split, LoadedSplit):
-            split.dataset = Subset(split.dataset, rows.tolist())
-        else:
-            split.x = split.x[rows]
+        split.resample(rows)
         split.y, split.clean = truth[rows], None
         split.relabel(noisy)
 
