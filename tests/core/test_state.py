@@ -8,7 +8,7 @@ import small
 import torch
 
 from runner.core import snapshot
-from runner.core.checkpoint import Checkpoints
+from runner.execution.checkpoint import Checkpoints
 from runner.core.clock import Clock, steps
 from runner.core.data import Batch, LoadedSplit, Split
 from runner.core.errors import UserError

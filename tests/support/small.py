@@ -18,7 +18,7 @@ from runner.core.training import Training
 DEVICE = torch.device(os.environ.get("RUNNER_TEST_DEVICE", "cpu"))
 SETTINGS = {
     "duration": "2ep", "batch_size": 8, "eval_batch": 16, "accumulate": 1, "clip": None, "precision": "fp32", "drop_last": False, "compile": False,
-    "channels_last": False, "deterministic": False, "eval_every": "1ep", "log_every": "1ep", "probe_every": "1ep", "checkpoint_every": 30.0,
+    "shard": False, "channels_last": False, "deterministic": False, "eval_every": "1ep", "log_every": "1ep", "probe_every": "1ep", "checkpoint_every": 30.0,
     "check_every": 50,
 }  # fmt: skip
 
@@ -44,7 +44,19 @@ def part(thing, name="with/it", **declared) -> Component:
 
 
 def loop(
-    *parts, learner=None, report=lambda row: None, lr=0.1, schedule=None, seed=0, n=40, evaluators=None, model=None, dropout=0.0, weight_decay=0.0, **settings
+    *parts,
+    learner=None,
+    report=lambda row: None,
+    lr=0.1,
+    schedule=None,
+    seed=0,
+    n=40,
+    evaluators=None,
+    model=None,
+    dropout=0.0,
+    weight_decay=0.0,
+    world=None,
+    **settings,
 ) -> Loop:
     """Three classes in five dimensions, one hidden layer, plain SGD with momentum; `n` samples at batch size 8."""
     training = Training(**{**SETTINGS, **settings})
@@ -59,6 +71,7 @@ def loop(
     state = State(
         model, nn.CrossEntropyLoss(reduction="none"), data.to(DEVICE), DEVICE, clock, lambda p: torch.optim.SGD(p, lr, 0.9, weight_decay=weight_decay), seed
     )
+    state.world = world or state.world
     learner = learner or part(Plain(), "learner/plain")
     measures = Measures([part(e, f"eval/{type(e).__name__}") for e in (evaluators or [Error()])], [], report)
     seed_torch(seed)

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sys.exit(dispatch(argv))
     except UserError as error:
-        print(f"runner: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # one process of torchrun speaks for all
+            print(f"runner: {error}", file=sys.stderr)
         if os.environ.get("RUNNER_TRACEBACK"):
             raise
         sys.exit(2)

@@ -10,6 +10,7 @@ from runner.core.events import Component, Events
 from runner.core.gradients import Gradients, clipping
 from runner.core.measure import Measures
 from runner.core.phases import Phase, lengths, span
+from runner.core.sharding import shard
 from runner.core.state import State
 from runner.core.trail import Trail
 from runner.core.training import Training
@@ -35,6 +36,8 @@ class Loop:
         self.trail = Trail(1 if state.device.type == "cpu" else training.check_every)
         if hasattr(learner.object, "predict"):
             state.predict = lambda x: learner.object.predict(state, x)
+        if training.shard:
+            shard(self)
         for hook in self.on.setup:
             hook(state)
         plan = next((c.object.phases for c in components if hasattr(c.object, "phases")), None)

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from runner.core import snapshot
 from runner.core.errors import UserError
+from runner.core.sharding import is_part, whole
 
 SIZE = 2**24  # numbers that are summed in one message
 
 
 class World:
-    """The processes of a run: this one is `rank` of `size`."""
+    """The processes of a run: this one is `rank` of `size`. `sharded`: each holds only its part of the weights."""
 
     def __init__(self, rank: int = 0, size: int = 1):
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.sharded = rank, size, False
 
     @classmethod
     def join(cls, device: torch.device) -> "World":
@@ -38,7 +39,12 @@ class World:
 
     def pieces(self, batch, parts: int) -> list:
         """This process's pieces of a batch that is cut into `parts` for each."""
-        return [batch] if parts * self.size == 1 else batch.chunk(parts * self.size)[self.rank :: self.size]
+        if parts * self.size == 1:
+            return [batch]
+        pieces = batch.chunk(parts * self.size)
+        if self.sharded and len(pieces) < parts * self.size:
+            raise UserError(f"a batch of {len(batch.i)} samples is too small: trainer.shard=true needs {parts * self.size} pieces; see trainer.drop_last")
+        return pieces[self.rank :: self.size]
 
     def share(self, state, loss: Tensor, rows: Tensor) -> Tensor:
         """After the backward passes: sum the gradients and the loss, and give all the per-sample rows that each has written.
@@ -49,7 +55,7 @@ class World:
         """
         if self.size == 1:
             return loss
-        self._sum_gradients(state.parameters())
+        self._sum_gradients([p for p in state.parameters() if not is_part(p)])
         for name, table in state.per_sample.items():
             state.per_sample[name] = self._rows(table, state.batch.i, rows)
         for buffer in state.model.buffers():
@@ -94,13 +100,17 @@ class World:
         dist.broadcast_object_list(box, 0)
         return box[0]
 
+    def decide(self, value):
+        """Of processes that shard their weights the first one's word, else one's own."""
+        return self.tell(value) if self.sharded else value
+
     def agree(self, loop) -> None:
         """Raises UserError, in all processes, naming the first component whose state is not the same everywhere."""
         if self.size == 1:
             return
         states = {c.name: snapshot.collect(c.object, (loop.state.model, loop.state.optimizer)) for c in loop.components}
         states["model"] = loop.state.model.state_dict()
-        mine = [digest(state) for state in states.values()]
+        mine = [digest(state) for state in whole(states).values()]
         differs = [ours != theirs for ours, theirs in zip(mine, self.tell(mine), strict=True)]
         flags = torch.tensor(differs, dtype=torch.float32, device=loop.state.device)
         dist.all_reduce(flags)

@@ -2,6 +2,8 @@
 
 import torch
 
+from runner.core.sharding import is_part, load_module, load_optimizer, part, whole
+
 _SKIP = object()
 _PLAIN = (int, float, bool, str, type(None))
 
@@ -27,13 +29,13 @@ def pack(value, shared=()):
 def unpack(current, saved, device):
     """The value that `saved` stands for, put into `current` where that keeps an identity."""
     if isinstance(current, torch.nn.Module | torch.optim.Optimizer):
-        current.load_state_dict(saved)
+        (load_module if isinstance(current, torch.nn.Module) else load_optimizer)(current, saved)
         return current
     if isinstance(current, torch.Generator):
         current.set_state(saved.cpu())
         return current
     if isinstance(saved, torch.Tensor):
-        return saved.to(current.device if isinstance(current, torch.Tensor) else device)
+        return part(saved, current) if is_part(current) else saved.to(current.device if isinstance(current, torch.Tensor) else device)
     if isinstance(saved, dict):
         current = current if isinstance(current, dict) else {}
         return {**current, **{k: unpack(current.get(k), v, device) for k, v in saved.items()}}
@@ -55,10 +57,10 @@ def restore(thing: object, saved: dict, device) -> None:
 
 
 def save(loop) -> dict:
-    """The state of a loop between two steps."""
+    """The state of a loop between two steps. Where its weights are sharded, all processes must call this alike."""
     loop.trail.flush()
     state, shared = loop.state, (loop.state.model, loop.state.optimizer)
-    return {
+    saved = {
         "state": state.state_dict(),
         "components": {c.name: collect(c.object, shared) for c in loop.components},
         "optimizer": None if state.optimizer is None else state.optimizer.state_dict(),
@@ -68,6 +70,7 @@ def save(loop) -> dict:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(state.device) if state.device.type == "cuda" else None,
     }
+    return whole(saved) if state.world.sharded else saved
 
 
 def load(loop, saved: dict) -> None:
@@ -79,7 +82,7 @@ def load(loop, saved: dict) -> None:
     if state.phase:
         loop.renew_optimizer()
     if state.optimizer is not None:
-        state.optimizer.load_state_dict(saved["optimizer"])
+        load_optimizer(state.optimizer, saved["optimizer"])
     vars(loop.gradients.scale).update(saved["scale"])
     loop.trail.total, loop.trail.count = saved["loss"]
     vars(loop.measures.summary).update(saved["summary"])

@@ -9,6 +9,7 @@ from runner.core.clock import Clock
 from runner.core.data import Batch, Data, Split
 from runner.core.parallel import World
 from runner.core.rng import Streams
+from runner.core.sharding import load_module
 
 CACHE = 2**27  # numbers (512 MiB of fp32): outputs of a split that are kept for all evaluators of one evaluation
 
@@ -114,7 +115,6 @@ class State:
     def load_state_dict(self, saved: dict) -> None:
         saved = dict(saved)
         self.rng.load_state_dict(saved.pop("rng"))
-        self.model.load_state_dict(saved.pop("model"))
-        for name in ("masks", "per_sample"):
-            setattr(self, name, {k: v.to(self.device) for k, v in saved.pop(name).items()})
-        vars(self).update(saved)
+        load_module(self.model, saved.pop("model"))
+        tables = {name: {k: v.to(self.device) for k, v in saved[name].items()} for name in ("masks", "per_sample")}
+        vars(self).update({**saved, **tables})

@@ -15,6 +15,7 @@ class Training:
     precision: str
     drop_last: bool
     compile: bool
+    shard: bool
     channels_last: bool
     deterministic: bool
     eval_every: str

@@ -7,9 +7,9 @@ import traceback
 
 from runner.config.bind import Config
 from runner.core import snapshot
-from runner.core.checkpoint import Checkpoints, Damaged
 from runner.core.errors import NotFinite, Stopped, UserError
 from runner.execution.assemble import assemble
+from runner.execution.checkpoint import Checkpoints, Damaged
 from runner.execution.identity import data_fingerprint
 from runner.execution.record import Record
 from runner.execution.sinks import Sinks
@@ -46,7 +46,7 @@ def execute(config: Config, display, code: str | None = None, mend: bool = False
     loop = assemble(config, rows)
     with contextlib.closing(loop.state.world) as world:
         if world.rank:
-            return record, _follow(loop)
+            return record, _follow(loop, rows)
         return record, _lead(record, loop, rows, display, mend)
 
 
@@ -93,15 +93,23 @@ def _saved(record: Record, checkpoints: Checkpoints, display) -> dict | None:
     return None
 
 
-def _follow(loop) -> None:
+def _follow(loop, rows: "_Rows") -> None:
     """Take every step of the first process along with it; only that one is told to stop, and writes."""
+
+    def after_step(loop):
+        if loop.state.world.decide(False):
+            snapshot.save(loop)  # the others' parts of what the first process writes
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     saved = loop.state.world.tell()
     if saved != STAY:
         if saved:
             snapshot.load(loop, saved)
-        loop.run()
+        rows.loop = loop
+        loop.run(after_step)
+        if loop.state.world.sharded:
+            snapshot.save(loop)
 
 
 def _already(record: Record, display) -> dict:
@@ -183,19 +191,20 @@ class _Rows:
     """Takes each row of metrics to the record, the sinks and the display."""
 
     def __init__(self, display):
-        self.display, self.record = display, None  # without a record, as in a process that follows, rows go nowhere
+        self.display, self.record, self.loop = display, None, None  # without a record, as in a process that follows, rows go nowhere
 
     def start(self, record: Record, sinks: Sinks, loop) -> None:
         self.record, self.sinks, self.loop = record, sinks, loop
         self.time, self.step = time.time(), loop.state.step
 
     def __call__(self, row: dict) -> None:
+        digits = fingerprint(self.loop) if self.record or self.loop.state.world.sharded else None
         if self.record is None:
             return
         now = time.time()
         rate = (row["step"] - self.step) / max(1e-9, now - self.time)
         self.time, self.step = now, row["step"]
-        self.record.add({**row, "hash": fingerprint(self.loop)})
+        self.record.add({**row, "hash": digits})
         self.record.add_timing({"step": row["step"], "time": now, "steps_per_second": round(rate, 3)})
         self.sinks.log(row)
         self.display.row(row)

@@ -5,6 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
+from runner.core.sharding import is_part
 from runner.core.weights import modules_of
 
 CHUNK = 2**22  # numbers summed at a time: 64 MiB of int64
@@ -15,7 +16,8 @@ BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32}
 def fingerprint(loop) -> str:
     """Sixteen hex digits of the parameters and buffers of all the run's networks, and of its last training loss.
 
-    Equal bits give equal digits on every device; any one bit that differs gives others. The device is waited for once.
+    Equal bits give equal digits on every device; any one bit that differs gives others. The device is waited for once. Where the weights are
+    sharded, all processes must call this alike.
     """
     networks = dict.fromkeys([loop.state.model, *(m for c in loop.components for m in modules_of(c.object))])
     named = [(k, name, t.detach()) for k, network in enumerate(networks) for name, t in (*network.named_parameters(), *network.named_buffers())]
@@ -23,7 +25,7 @@ def fingerprint(loop) -> str:
     whole.update(repr(loop.state.metrics.get("train/loss")).encode())
     if named:
         device = loop.state.device
-        whole.update(torch.stack([_total(t).to(device) for _, _, t in named]).cpu().numpy().tobytes())
+        whole.update(torch.stack([_total(t.full_tensor() if is_part(t) else t).to(device) for _, _, t in named]).cpu().numpy().tobytes())
     return whole.hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ def build(
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32",
     drop_last: bool = False,
     compile: bool = False,
+    shard: bool = False,
     channels_last: bool = False,
     deterministic: bool = False,
     eval_every: Duration = "1ep",
@@ -36,6 +37,7 @@ def build(
         precision: bf16 and fp16 by autocast, fp16 with loss scaling; tf32 lets matrix products round.
         drop_last: leave out the last, smaller batch of an epoch.
         compile: torch.compile the model.
+        shard: share the weights out over the processes of torchrun (FSDP2), for models that do not fit one device. Does not change the result.
         channels_last: memory format of convolutional models.
         deterministic: refuse operations that are not deterministic on the GPU.
         eval_every: time between two evaluations.

@@ -44,7 +44,7 @@ class Checkpoints:
 
     def after_step(self, loop, extra) -> None:
         """Save when it is time. Raises Stopped after saving when asked to stop."""
-        if self.stop or time.monotonic() - self.saved >= self.every:
+        if loop.state.world.decide(self.stop or time.monotonic() - self.saved >= self.every):
             self.save(loop.state.step, {**snapshot.save(loop), "extra": extra()})
             if self.stop:
                 raise Stopped(f"stopped at step {loop.state.step}; the same command goes on from there")
