@@ -12,7 +12,7 @@ from runner.config.schema import schema
 from runner.core.errors import UserError, nearest
 
 # what a recipe says about itself and its results; the rest of it is config
-ABOUT = ("paper", "tables", "claims", "notes", "scales", "search")
+ABOUT = ("paper", "tables", "claims", "when", "notes", "scales", "search")
 
 
 class _Loader(yaml.SafeLoader):

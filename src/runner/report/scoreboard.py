@@ -56,7 +56,7 @@ def page(rows: list[dict[str, str]]) -> str:
     for folder in sorted(folders):
         text += [f"\n## {folder or 'Tours'}\n", _line(COLUMNS), _line("---" for _ in COLUMNS)]
         for name in folders[folder]:
-            found = [(claim, {first: _best(rows, claim, first) for first in counted}) for claim in claims.of(name)]
+            found = [(claim, {first: widest(rows, claim, first) for first in counted}) for claim in claims.of(name)]
             for first, words in counted.items():
                 words += [best[first]["verdict"] for _, best in found if best[first]]
             text.append(_recipe(name, found))
@@ -64,7 +64,7 @@ def page(rows: list[dict[str, str]]) -> str:
     return HEAD + "".join(f"- {total} on {where}\n" for where, total in totals.items() if total) + "\n".join(text) + "\n"
 
 
-def _best(rows: list[dict[str, str]], claim: Claim, first: bool) -> dict[str, str] | None:
+def widest(rows: list[dict[str, str]], claim: Claim, first: bool) -> dict[str, str] | None:
     """A claim's row on the most seeds: among those that begin with seed 0, or among the others."""
     known = [r for r in rows if (r["recipe"], r["claim"], r["condition"], r["scale"]) == (claim.recipe, claim.say, claim.condition, claim.scale)]
     seeds = {r["seeds"]: statistics.seeds(r["seeds"]) for r in known}
@@ -73,19 +73,19 @@ def _best(rows: list[dict[str, str]], claim: Claim, first: bool) -> dict[str, st
 
 def _recipe(name: str, found: list[tuple[Claim, dict[bool, dict[str, str] | None]]]) -> str:
     paper = recipes.read(name).get("paper") or {}
-    title, number = _escaped(paper.get("title", "")), paper.get("arxiv")
+    title, number = escaped(paper.get("title", "")), paper.get("arxiv")
     made = [best[True] for _, best in found if best[True]]
     newest = max(made, key=lambda r: r["date"], default={"date": "", "commit": ""})
     cells = (
         f"[{name}]({name}.yaml)", f"[{title}](https://arxiv.org/abs/{number})" if number else title, ", ".join(f"`{u}`" for u in paper.get("uses") or []),
-        _listed([f"{_escaped(claim.say)}: `{_escaped(claim.that)}`" for claim, _ in found]) or "none",
-        *(_listed([_verdict(best[first]) for _, best in found]) for first in (True, False)),
+        _listed([f"{escaped(claim.say)}: `{escaped(claim.that)}`" for claim, _ in found]) or "none",
+        *(_listed([spelled_verdict(best[first]) for _, best in found]) for first in (True, False)),
         f"{sum(float(r['seconds']) for r in made):.0f}" if made else "", newest["date"], newest["commit"],
     )  # fmt: skip
     return _line(cells)
 
 
-def _verdict(found: dict[str, str] | None) -> str:
+def spelled_verdict(found: dict[str, str] | None) -> str:
     """`**held** 24.4 [18.9, 29.8] on 0-4`."""
     if found is None:
         return "not verified"
@@ -103,7 +103,7 @@ def _line(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
