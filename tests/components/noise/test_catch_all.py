@@ -1,0 +1,20 @@
+import pytest
+import torch
+
+from runner.components.noise.catch_all import build
+from runner.core.data import Data, Info, Split
+
+
+def test_classes_merge_in_every_split_and_positives_are_lost_at_the_rate():
+    n = 8000
+    y = torch.arange(n) % 8
+    data = Data(Info("classification", (1,), 8), Split(torch.zeros(n, 1), y.clone()), Split(torch.zeros(n, 1), y.clone()))
+    build(3, 0.25)(data, torch.Generator().manual_seed(0))
+    assert data.info.outputs == 4
+    assert torch.equal(data.test.y, y.clamp_max(3))
+    assert torch.equal(data.train.clean, y.clamp_max(3))
+    wrong = data.train.y != data.train.clean
+    assert (data.train.y[wrong] == 3).all()
+    assert wrong[y < 3].double().mean().item() == pytest.approx(0.25, abs=4 * (0.19 / 3000) ** 0.5)
+    with pytest.raises(ValueError, match="leaves nothing"):
+        build(9)(data, torch.Generator())

@@ -1,0 +1,74 @@
+"""Against the model that the answers were drawn from: abilities, pairs and shares; the likelihood by hand; Dawid and Skene on a crowd with a liar."""
+
+import importlib
+import math
+
+import torch
+from small import loop, part
+
+from runner.components.noise.crowd import build as crowd
+from runner.core.data import Data, Info, Split
+
+labels = importlib.import_module("runner.components.with.crowd_labels")
+
+
+def drawn(n=3000, classes=5, **options):
+    split = Split(torch.zeros(n, 1), torch.arange(n) % classes)
+    crowd(**options)(Data(Info("classification", (1,), classes), split, split), torch.Generator().manual_seed(0))
+    return split
+
+
+def test_abilities_are_found_up_to_noise():
+    import numpy as np
+
+    split = drawn(workers=40, answers=20)
+    p = np.random.default_rng(int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(0)))).beta(1.0, 1.5, 40)
+    found = labels.abilities(split.side["answers"], 5)
+    assert np.corrcoef(p, found)[0, 1] > 0.97
+    assert abs(p.mean() - found.mean().item()) < 0.05
+
+
+def test_many_good_workers_give_the_pair_and_its_share():
+    split = drawn(n=500, workers=200, answers=200, ability=[8.0, 2.0], clarity=[0.7, 0.7])
+    soft = labels.top_two(split.side["answers"], 5)
+    top, place = soft.topk(2, 1)
+    assert (place[:, 0] == split.clean).double().mean() > 0.98
+    assert (place[:, 1] == split.side["confusing"]).double().mean() > 0.98
+    assert (top[:, 0] - 0.7).abs().mean() < 0.06
+
+
+def test_the_pair_is_the_likeliest_by_hand():
+    split = drawn(n=40, workers=6, answers=6)
+    answers = split.side["answers"]
+    p = labels.abilities(answers, 5).tolist()
+    soft = labels.top_two(answers, 5, grid=10)
+
+    def likelihood(task, g, h, q):
+        chance = lambda i, a: (1 - p[i]) / 5 + p[i] * (q if a == g else 1 - q if a == h else 0)
+        return sum(math.log(chance(i, a)) for i, a in enumerate(answers[task].tolist()))
+
+    for task in range(40):
+        best = max(likelihood(task, g, h, q / 10) for g in range(5) for h in range(5) if g != h for q in range(5, 11))
+        pairs = [(g, h, float(soft[task, g])) for g in range(5) for h in range(5) if g != h and soft[task, g] + soft[task, h] > 0.999]
+        assert max(likelihood(task, *pair) for pair in pairs) > best - 1e-9
+
+
+def test_dawid_and_skene_see_through_a_liar():
+    g = torch.Generator().manual_seed(0)
+    truth = torch.randint(3, (600,), generator=g)
+    liar = (truth + 1) % 3
+    fair = torch.where(torch.rand(600, 2, generator=g) < 0.75, truth.unsqueeze(1), torch.randint(3, (600, 2), generator=g))
+    answers = torch.cat([fair, liar.unsqueeze(1)], 1)
+    found = labels.dawid_skene(labels.votes(answers, 3)).argmax(1)
+    assert (found == truth).double().mean() > 0.97  # who always errs in one way says all
+    assert (labels.votes(answers, 3).sum(1).argmax(1) == truth).double().mean() < 0.9
+
+
+def test_targets_of_a_run():
+    hook = labels.build()
+    made = loop(part(hook, "with/crowd_labels", rung={"batch": "target"}))
+    train = made.state.data.train
+    assert torch.equal(hook.targets.argmax(1), train.y)  # without a crowd the labels
+    batch = train.fetch(torch.tensor([3, 1]))
+    hook.batch(made.state, batch)
+    assert torch.equal(batch.t, hook.targets[[3, 1]])
