@@ -29,6 +29,9 @@ sys.path.insert(0, str(ROOT / "src"))
 if "--dry" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"
 
+import kernel_bench_linear as L  # noqa: E402
+import kernel_bench_losses  # noqa: E402
+import kernel_bench_sparse as S  # noqa: E402
 import kernel_peers as P  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -59,6 +62,7 @@ class Case:
     forward: int
     backward: int = 0
     compiled: bool = True
+    flops: tuple[int, int] = (0, 0)  # of forward and backward, where a product of matrices is most of it
 
 
 def liger() -> dict[str, Callable]:
@@ -92,7 +96,12 @@ def entmax_package() -> dict[str, Callable]:
     }
 
 
-LIBRARIES = {"liger": liger(), "quack": quack(), "entmax": entmax_package()}
+LIBRARIES = {
+    "liger": liger() | L.liger(),
+    "quack": quack(),
+    "entmax": entmax_package() | kernel_bench_losses.entmax_package(),
+    "cut_cross_entropy": L.cut_cross_entropy(),
+}
 
 
 def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterator[Case]:
@@ -130,6 +139,7 @@ def row_cases(shape: tuple[int, int], dtype: torch.dtype, device: str) -> Iterat
     eager = {"eager": lambda x, t: F.cross_entropy(x, t, reduction="none")}
     yield Case("cross_entropy", shape, dtype, hard, K.cross_entropy, eager, n + 12 * rows, 2 * n)
     yield Case("cross_entropy_soft", shape, dtype, soft, K.cross_entropy, eager, 2 * n + 4 * rows, 3 * n)
+    yield from kernel_bench_losses.cases(Case, shape, dtype, device)
 
 
 def weight_cases(n: int, dtype: torch.dtype, device: str) -> Iterator[Case]:
@@ -283,6 +293,8 @@ def cases(mode: str, dtypes: list[str], device: str) -> Iterator[Case]:
             yield from row_cases(shape, getattr(torch, name), device)
         for n in WEIGHTS[mode]:
             yield from weight_cases(n, getattr(torch, name), device)
+        yield from L.cases(Case, mode, getattr(torch, name), device)
+        yield from S.cases(Case, mode, getattr(torch, name), device)
 
 
 def main() -> None:
@@ -301,7 +313,7 @@ def main() -> None:
     facts = environment(device, options.dry)
     copy = copy_bandwidth(device, 2**31 if device == "cuda" else 2**27)
     print(f"{facts['device']}: copy {copy:.0f} GB/s; torch {facts['torch']}, triton {facts['triton']}")
-    print(f"{'op':20}{'pass':18}{'shape':14}{'dtype':10}{'bytes':>12}{'ms':>10}{'of copy':>9}  time over each peer's")
+    print(f"{'op':27}{'pass':18}{'shape':18}{'dtype':10}{'bytes':>12}{'ms':>10}{'of copy':>9}  time over each peer's")
     with K.dispatch.backend("reference" if mode == "cpu" else "triton"):
         for case in cases(mode, options.dtypes, device):
             if options.ops and case.op not in options.ops:
@@ -316,13 +328,16 @@ def main() -> None:
                     writer.writerows(rows)
             for mine in (r for r in rows if r["provider"].startswith("runner")):
                 peers = "  ".join(f"{r['provider']} {r['ratio_to_peer']}" for r in rows if r["pass"] == mine["pass"] and r is not mine)
-                line = f"{mine['op']:20}{mine['pass']:18}{mine['shape']:14}{mine['dtype']:10}{mine['bytes']:>12}{mine['ms_p50']:>10}"
+                flops = case.flops[0] + case.flops[1] * ("backward" in mine["pass"])
+                peers += f"  {flops / float(mine['ms_p50']) / 1e9:.1f} TFLOP/s" if flops else ""
+                line = f"{mine['op']:27}{mine['pass']:18}{mine['shape']:18}{mine['dtype']:10}{mine['bytes']:>12}{mine['ms_p50']:>10}"
                 print(f"{line}{mine['fraction_of_copy']:>9}  {peers}", flush=True)
     if options.dry:
         print("\nbytes that must move on the GPU's grid, forward and backward")
         for case in cases("cuda", options.dtypes, device):
             name = str(case.dtype).removeprefix("torch.")
-            print(f"{case.op:20}{'x'.join(map(str, case.shape)):14}{name:10}{case.forward:>15}{case.backward:>15}")
+            flops = "".join(f" {n / 1e12:.3g} TFLOP" for n in case.flops if n)
+            print(f"{case.op:27}{'x'.join(map(str, case.shape)):18}{name:10}{case.forward:>15}{case.backward:>15}{flops}")
 
 
 if __name__ == "__main__":

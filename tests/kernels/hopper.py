@@ -69,6 +69,7 @@ def launch_everything(dtype):
             kernels.log_softmax(x).sum().backward()
             kernels.sparsemax(x).sum().backward()
             kernels.entmax(x, 3.0)
+            kernels.entmax(x, torch.tensor(1.3, requires_grad=True)).sum().backward()
             kernels.softmax_plus_one(x, mask=torch.ones(cols, dtype=torch.bool), causal=True)
             kernels.softmax(x, mask=torch.empty(cols))
             kernels.softpick(x).sum().backward()

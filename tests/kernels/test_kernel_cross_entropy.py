@@ -126,6 +126,9 @@ def test_edges(backend, device):
         ignored.sum().backward()
         assert ignored.tolist() == [0, 0]
         assert not y.grad.any()
+        empty = torch.full((2, 3), -torch.inf, device=device, requires_grad=True)
+        cross_entropy(empty, torch.tensor([7, 7], device=device), ignore_index=7).sum().backward()
+        assert not empty.grad.any()
         with pytest.raises(ValueError, match="none, sum or mean"):
             cross_entropy(y, torch.zeros(2, dtype=torch.long), reduction="avg")
 

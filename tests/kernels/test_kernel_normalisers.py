@@ -264,11 +264,6 @@ def test_the_closing_step_is_exact(op, device):
     assert (y.double().sum(-1) - 1).abs().max() < 3e-7
 
 
-def test_a_tensor_alpha_is_refused_by_the_kernel(device):
-    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="alpha that is a tensor"):
-        entmax(torch.randn(2, 3, device=device), torch.tensor(1.5))
-
-
 @every
 def test_second_derivative_of_the_kernel(op, device):
     x, w = torch.randn(3, 6, device=device, requires_grad=True), torch.randn(3, 6, device=device)

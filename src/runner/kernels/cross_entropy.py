@@ -5,12 +5,15 @@ class weights; the same as torch.nn.functional.cross_entropy, but with the class
 half-precision logits in float32. The kernel keeps one number a row for the backward, which reads the logits once more and writes.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator
+from .references import masked
 from .softmax import REFERENCES, asks
 
 
@@ -35,7 +38,7 @@ def cross_entropy(
     """
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
-    logits, target = _broadcast(logits, target)
+    logits, target = broadcast_target(logits, target)
     loss = _loss(logits, target, weight, label_smoothing, ignore_index)
     if reduction == "sum":
         return loss.sum()
@@ -55,7 +58,7 @@ def cross_entropy_with_gradient(
 
     Arguments as `cross_entropy`.
     """
-    logits, target = (x.detach() for x in _broadcast(logits, target))
+    logits, target = (x.detach() for x in broadcast_target(logits, target))
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
         return loss, grad
@@ -66,7 +69,7 @@ def cross_entropy_with_gradient(
     return loss.detach(), grad
 
 
-def _broadcast(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def broadcast_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     soft = target.is_floating_point()
     if target.shape == (logits.shape if soft else logits.shape[:-1]):
         return logits, target
@@ -83,7 +86,7 @@ def _loss(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: floa
     return _reference(logits, target, weight, smoothing, ignore_index)
 
 
-def _coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
+def coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
     """The factor of each -log p: w q."""
     if target.is_floating_point():
         q = accumulator(target)
@@ -101,17 +104,25 @@ def _coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothi
 def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
     s = accumulator(logits)
     if asks(s):
-        loss = _nll(s.log_softmax(-1), target, weight, smoothing, ignore_index)
-        if loss.detach().isfinite().all():
+        hard = not target.is_floating_point()
+        if hard and target.ndim == 1 and s.ndim == 2 and (weight is None or not weight.requires_grad):
+            options = {"ignore_index": ignore_index, "reduction": "none", "label_smoothing": smoothing}
+            loss = F.cross_entropy(s, target, None if weight is None else weight.to(s.dtype), **options)
+        else:
+            loss = nll(s.log_softmax(-1), target, weight, smoothing, ignore_index)
+        hidden = hard and loss.requires_grad and (target == ignore_index).any() and masked(s)  # a row of -inf, by its loss of 0
+        if math.isfinite(loss.detach().sum().item()) and not hidden:
             return loss
-    return _nll(REFERENCES["log_softmax"](s), target, weight, smoothing, ignore_index, masked=True)
+    return nll(REFERENCES["log_softmax"](s), target, weight, smoothing, ignore_index, masked=True)
 
 
-def _nll(log_p: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, masked: bool = False) -> Tensor:
+def nll(log_p: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, masked: bool = False) -> Tensor:
     """- sum w q log p. If `masked`, classes at -inf that have no share of the target are left out."""
     if target.is_floating_point() or smoothing or weight is not None:
-        q = _coefficients(log_p, target, weight, smoothing, ignore_index)
+        q = coefficients(log_p, target, weight, smoothing, ignore_index)
         return -(q * (log_p.where(q != 0, 0) if masked else log_p)).sum(-1)
+    if target.ndim == 1:
+        return F.nll_loss(log_p, target, ignore_index=ignore_index, reduction="none")
     loss = F.nll_loss(log_p.reshape(-1, log_p.shape[-1]), target.reshape(-1), ignore_index=ignore_index, reduction="none")
     return loss.view(target.shape)
 
@@ -154,7 +165,7 @@ def _save(ctx, inputs, output):
 def _backward(ctx, grad, *_):
     logits, target, weight, log_z, mass = ctx.saved_tensors
     if torch.is_grad_enabled():  # a second derivative was asked for
-        q = _coefficients(logits, target, weight, ctx.smoothing, ctx.ignore_index).where(logits != -torch.inf, 0)
+        q = coefficients(logits, target, weight, ctx.smoothing, ctx.ignore_index).where(logits != -torch.inf, 0)
         p = REFERENCES["softmax"](accumulator(logits))
         d = (grad[..., None] * (p * q.sum(-1, keepdim=True) - q)).to(logits.dtype)
     else:

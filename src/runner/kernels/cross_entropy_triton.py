@@ -130,6 +130,18 @@ def _arguments(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: floa
     return x, target, weight, shared, {"HARD": hard, "WEIGHTED": weight is not None}
 
 
+def combine(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, log-partition and mass of each row from the maxima, sums, masses and dot products (rows, splits, 4) of its spans."""
+    tops, totals, masses, dots = part.unbind(-1)
+    top = tops.amax(-1, keepdim=True)
+    top = top.masked_fill(top == -torch.inf, 0)
+    total = (totals * (tops - top).exp()).sum(-1)
+    log_total = total.where(total != 0, 1).log()
+    dots = (dots + masses * (tops.masked_fill(tops == -torch.inf, 0) - top)).sum(-1)
+    masses = masses.sum(-1)
+    return log_total * masses - dots, top[:, 0] + log_total, masses
+
+
 def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, gradient: bool):
     """Loss, log-partition, mass, and the gradient (or an empty tensor)."""
     loss, log_z, mass = (torch.zeros(x.shape[:-1], dtype=torch.float32, device=x.device) for _ in range(3))
@@ -163,14 +175,7 @@ def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, 
     part = torch.empty(rows, splits, 4, dtype=torch.float32, device=x.device)
     _loss_wide[(rows, splits)](x, target, weight, part, *shared, span, **constants, CHUNK=layout.CHUNK // 2, num_warps=8)
     count("cross_entropy", "triton", "loop" if splits == 1 else "split")
-    tops, totals, masses, dots = part.unbind(-1)
-    top = tops.amax(-1, keepdim=True)
-    top = top.masked_fill(top == -torch.inf, 0)
-    total = (totals * (tops - top).exp()).sum(-1)
-    log_total = total.where(total != 0, 1).log()
-    dots = (dots + masses * (tops.masked_fill(tops == -torch.inf, 0) - top)).sum(-1)
-    masses = masses.sum(-1)
-    loss, log_z, mass = (t.view(loss.shape) for t in (log_total * masses - dots, top[:, 0] + log_total, masses))
+    loss, log_z, mass = (t.view(loss.shape) for t in combine(part))
     if gradient:
         grad = backward(torch.ones_like(loss), logits, target, weight, log_z, mass, smoothing, ignore_index)
     return loss, log_z, mass, grad

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator
+from .layout import accumulator, fits
 from .softmax import family_backward, softmax
 
 
@@ -38,7 +38,7 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
         alpha = alpha.to(x.device)
         if alpha.ndim:
             alpha = alpha.movedim(dim, -1)
-        return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), refuse="an alpha that is a tensor")
+        return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), alpha)
     if alpha < 1:
         raise ValueError(f"alpha must be at least 1, not {alpha}")
     if alpha == 1:
@@ -50,13 +50,18 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
     return _last("entmax", x, dim, lambda z: _Entmax.apply(z, z.new_tensor(alpha)), alpha)
 
 
-def _last(op: str, x: Tensor, dim: int, reference, alpha: float = 0.0, refuse: str | None = None) -> Tensor:
+def _last(op: str, x: Tensor, dim: int, reference, alpha: float | Tensor = 0.0) -> Tensor:
     z = x.movedim(dim, -1)
     if z.shape[-1] == 0:
         return x.clone()
-    if dispatch.fused(op, x, refuse):
-        return fused_entmax(z, alpha, op).movedim(-1, dim)
-    return reference(accumulator(z)).to(x.dtype).movedim(-1, dim)
+    each = isinstance(alpha, Tensor)
+    if not dispatch.fused(op, x, f"an alpha that is a tensor with {fits(z)}" if each and fits(z) else None):
+        y = reference(accumulator(z)).to(x.dtype)
+    elif each:
+        y = fused_entmax_alphas(z, alpha.float().expand(*z.shape[:-1], 1).squeeze(-1)).to(x.dtype)
+    else:
+        y = fused_entmax(z, alpha, op)
+    return y.movedim(-1, dim)
 
 
 def _shifted(x: Tensor) -> Tensor:
@@ -161,6 +166,22 @@ def fused_entmax(x: Tensor, alpha: float, kind: str) -> Tensor:
     return entmax_triton.forward(kind, x, alpha)
 
 
+@dispatch.kernel("entmax_alphas")
+def fused_entmax_alphas(x: Tensor, alpha: Tensor) -> Tensor:
+    """Entmax, in float32, of rows with an alpha each (float32, of their shape). The slope in alpha would magnify the rounding of less."""
+    from . import entmax_triton
+
+    return entmax_triton.forward_alphas(x, alpha)
+
+
+@dispatch.kernel("entmax_alphas_backward")
+def entmax_alphas_backward(grad: Tensor, y: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients in `x` and in each row's alpha."""
+    from . import entmax_triton
+
+    return entmax_triton.backward_alphas(grad, y, alpha)
+
+
 @fused_entmax.register_fake
 def _(x, alpha, kind):
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -178,6 +199,31 @@ def _backward(ctx, grad):
     return family_backward(y, grad, 1.0, ctx.alpha, ctx.kind), None, None
 
 
+@fused_entmax_alphas.register_fake
+def _(x, alpha):
+    return torch.empty(x.shape, dtype=torch.float32, device=x.device)
+
+
+@entmax_alphas_backward.register_fake
+def _(grad, y, alpha):
+    return torch.empty(y.shape, dtype=torch.float32, device=y.device), torch.empty(alpha.shape, dtype=torch.float32, device=y.device)
+
+
+def _save_alphas(ctx, inputs, output):
+    ctx.dtype = inputs[0].dtype
+    ctx.save_for_backward(output, inputs[1])
+
+
+def _backward_alphas(ctx, grad):
+    y, alpha = ctx.saved_tensors
+    if torch.is_grad_enabled():  # a second derivative was asked for
+        d, slope = entmax_gradient(y, grad, alpha[..., None]), _alpha_gradient(y, grad, alpha[..., None]).squeeze(-1)
+    else:
+        d, slope = entmax_alphas_backward(grad, y, alpha)
+    return d.to(ctx.dtype), slope
+
+
+fused_entmax_alphas.register_autograd(_backward_alphas, setup_context=_save_alphas)
 fused_entmax.register_autograd(_backward, setup_context=_save)
 for _kind in ("sparsemax", "entmax15", "entmax"):
     dispatch.register(_kind)

@@ -87,21 +87,16 @@ def _value(z, tau, total, p, KIND: tl.constexpr):
 
 
 @triton.jit
-def _forward_rows(x, y, rows, cols, x_stride, scale, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
-    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
-    col = tl.arange(0, WIDTH)[None, :]
-    inside = (row < rows) & (col < cols)
-    z = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    top = tl.max(z, 1)[:, None]
-    z = (z - tl.where(top == float("-inf"), 0.0, top)) * scale
-    tau = tl.full([HEIGHT, 1], -1.0, tl.float32)
+def project(z, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr):
+    """The mapping of rows z = (alpha - 1)(x - max x) that are held whole."""
+    tau = tl.zeros_like(tl.max(z, 1)[:, None]) - 1.0
     high = -tau
     low = high * lowest
     if KIND == "steep":
         tau = _middle(low, high, p)
-    size = tl.full([HEIGHT, 1], cols + 1.0, tl.float32)
-    total = tl.zeros([HEIGHT, 1], tl.float32)
-    slope = tl.zeros([HEIGHT, 1], tl.float32)
+    size = high * (cols + 1.0)
+    total = tl.zeros_like(high)
+    slope = tl.zeros_like(high)
     step = 0
     moving = True
     while moving:
@@ -115,7 +110,45 @@ def _forward_rows(x, y, rows, cols, x_stride, scale, p, lowest, KIND: tl.constex
     if KIND == "entmax15":
         size = tl.sum(tl.where(z > tau, 1.0, 0.0), 1)[:, None]
     tau = _close(tau, total, slope, size, KIND)
-    tl.store(y + row * cols + col, _value(z, tau, total, p, KIND).to(y.dtype.element_ty), inside)
+    return _value(z, tau, total, p, KIND)
+
+
+@triton.jit
+def _forward_rows(
+    x, y, rows, cols, x_stride, scale, p, lowest,
+    KIND: tl.constexpr, STEPS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ALPHAS: tl.constexpr = False,
+):  # fmt: skip
+    """If ALPHAS, `scale` points to an alpha for each row, and `p` is not read."""
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    if ALPHAS:
+        scale = tl.load(scale + row, row < rows, other=2.0) - 1
+        p = 1 / scale
+    z = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    top = tl.max(z, 1)[:, None]
+    z = (z - tl.where(top == float("-inf"), 0.0, top)) * scale
+    tl.store(y + row * cols + col, project(z, cols, p, lowest, KIND, STEPS).to(y.dtype.element_ty), inside)
+
+
+@triton.jit
+def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    """Gradient in the scores and in the alpha of each row."""
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    v = tl.load(y + row * y_stride + col, inside, other=0.0).to(tl.float32)
+    g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
+    a = tl.load(alpha + row, row < rows, other=2.0)
+    log_v = tl.log2(tl.where(v > 0, v, 1.0))
+    s = tl.where(v > 0, tl.exp2((2 - a) * log_v), 0.0)
+    total = tl.sum(s, 1)[:, None]
+    share = s / tl.where(total > 0, total, 1.0)
+    dot = tl.sum(share * g, 1)[:, None]
+    tl.store(out + row * cols + col, (s * (g - dot)).to(out.dtype.element_ty), inside)
+    surprise = v * log_v * -0.6931471805599453
+    surprise -= share * tl.sum(surprise, 1)[:, None]
+    tl.store(slope + row, tl.sum(g * ((v - share) / (a - 1) + surprise), 1)[:, None] / (a - 1), row < rows)
 
 
 @triton.jit
@@ -202,3 +235,29 @@ def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     _forward_wide[(programs,)](x, y, kept, *shared, **constants, CHUNK=layout.CHUNK, num_warps=8)
     count(kind, "triton", "loop")
     return y
+
+
+def forward_alphas(x: Tensor, alpha: Tensor) -> Tensor:
+    """Along the last dimension of `x`, in float32, with an alpha for each row; always by bisection, which holds for every alpha above 1."""
+    y = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    if x.numel():
+        x, alpha = layout.dense(x), alpha.contiguous()
+        rows, cols = x.shape
+        height, width, warps = layout.tile(cols)
+        constants = {"KIND": "steep", "STEPS": 64, "HEIGHT": height, "WIDTH": width, "ALPHAS": True, "num_warps": warps}
+        _forward_rows[(triton.cdiv(rows, height),)](x, y, rows, cols, x.stride(0), alpha, 0.0, 1 / cols, **constants)
+        count("entmax", "triton", "rows")
+    return y
+
+
+def backward_alphas(grad: Tensor, y: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients in the scores and in each row's alpha."""
+    out, slope = torch.empty(y.shape, dtype=y.dtype, device=y.device), torch.zeros(y.shape[:-1], dtype=torch.float32, device=y.device)
+    if y.numel():
+        y, grad, alpha = layout.dense(y), layout.dense(grad), alpha.contiguous()
+        rows, cols = y.shape
+        height, width, warps = layout.tile(cols)
+        grid = (triton.cdiv(rows, height),)
+        _alpha_rows[grid](y, grad, alpha, out, slope, rows, cols, y.stride(0), grad.stride(0), HEIGHT=height, WIDTH=width, num_warps=warps)
+        count("entmax_backward", "triton", "rows")
+    return out, slope

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits
-from .softmax import REFERENCES, family_backward
+from .softmax import REFERENCES, family_backward, softmax
 
 MASK = 0xFFFFFFFF
 
@@ -21,7 +21,8 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
     """A relaxed sample of the categorical distribution of the logits `x`, of their shape and dtype.
 
     Args:
-        x: logits of any shape (float32, bfloat16, float16; any float in the reference). -inf excludes a category.
+        x: logits of any shape (float32, bfloat16, float16; any float in the reference). -inf excludes a category. Rows over
+            32,768 columns make the noise first and go through `softmax`.
         tau: temperature, positive.
         hard: give the one-hot sample, with the gradient of the relaxed one.
         dim: the dimension of the categories.
@@ -36,11 +37,11 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
     x = x.movedim(dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
-    elif dispatch.fused("gumbel_softmax", x, fits(x)):
+    elif (fused := dispatch.fused("gumbel_softmax", x)) and not fits(x):
         y = fused_gumbel_softmax(x, seed, tau)
     else:
         s = accumulator(x)
-        y = REFERENCES["softmax"]((s + gumbel_noise(x.shape, seed, x.device).to(s.dtype)) / tau).to(x.dtype)
+        y = (softmax if fused else REFERENCES["softmax"])((s + gumbel_noise(x.shape, seed, x.device).to(s.dtype)) / tau).to(x.dtype)
     if hard and y.shape[-1]:
         y = torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1) + (y - y.detach())
     return y.movedim(-1, dim)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 def accumulator(x: Tensor) -> Tensor:
     """`x` in the type in which sums are kept: float32, or float64 for float64."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def dense(x: Tensor) -> Tensor:

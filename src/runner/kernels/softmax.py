@@ -4,6 +4,8 @@ y_i = exp(s_i) / sum_j exp(s_j) with scores s = x / temperature + mask. A row wh
 and the log-softmax -inf, with zero gradients. Sums are kept in float32 (float64 for float64); the result has the dtype of `x`.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,15 +44,19 @@ def asks(s: Tensor) -> bool:
 
 def _softmax(s: Tensor) -> Tensor:
     y = s.softmax(-1)
-    if asks(s) and not y.detach()[..., 0].isnan().any():  # a row of -inf gives NaN in every column
+    if asks(s) and not math.isnan(y.detach().select(-1, 0).sum().item()):  # a row of -inf gives NaN in every column
         return y
     dead = s.amax(-1, keepdim=True) == -torch.inf
     return s.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
 
 
 def _log_softmax(s: Tensor) -> Tensor:
-    if asks(s) and not (s.numel() and s.detach().amin() == -torch.inf):
-        return s.log_softmax(-1)
+    if asks(s):
+        y = s.log_softmax(-1)
+        seen = y.detach() if y.requires_grad else y.select(-1, 0)  # -inf matters to gradients, else only rows of -inf do, which are NaN
+        total = seen.sum().item()
+        if math.isfinite(total) or (not y.requires_grad and total == -math.inf):
+            return y
     dead = s.amax(-1, keepdim=True) == -torch.inf
     return s.masked_fill(dead, 0).log_softmax(-1).masked_fill(s == -torch.inf, -torch.inf)
 
@@ -84,14 +90,17 @@ def _normalise(kind: str, x: Tensor, dim: int, temperature: float | Tensor, mask
         raise ValueError(f"temperature must be positive, not {temperature}")
     if mask is not None:
         mask = mask.broadcast_to(x.shape).movedim(dim, -1)
-    x = x.movedim(dim, -1)
+    moved = dim not in (-1, x.ndim - 1)
+    if moved:
+        x = x.movedim(dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif dispatch.fused(kind, x):
         y = fused_softmax(x, mask, temperature, causal, kind)
     else:
-        y = REFERENCES[kind](scores(x, temperature, mask, causal)).to(x.dtype)
-    return y.movedim(-1, dim)
+        y = REFERENCES[kind](scores(x, temperature, mask, causal))
+        y = y if y.dtype == x.dtype else y.to(x.dtype)  # even calls that do nothing take time on small rows
+    return y.movedim(-1, dim) if moved else y
 
 
 @dispatch.kernel("softmax")

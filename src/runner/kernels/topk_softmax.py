@@ -9,6 +9,7 @@ from torch import Tensor
 from . import dispatch
 from .layout import accumulator, fits
 from .softmax import REFERENCES
+from .softmax import softmax as kernel_softmax
 
 MOST = 64
 
@@ -18,6 +19,7 @@ def topk_softmax(x: Tensor, k: int, *, temperature: float = 1.0, renormalise: bo
 
     Args:
         x: logits (float32, bfloat16, float16; any float in the reference). A row of -inf alone has the probabilities 0.
+            Rows over 32,768 columns go through `softmax`.
         k: 1 to n.
         temperature: positive; the logits are divided by it.
         renormalise: scale the k probabilities to sum to one, which is a softmax over the k largest logits.
@@ -26,11 +28,14 @@ def topk_softmax(x: Tensor, k: int, *, temperature: float = 1.0, renormalise: bo
         raise ValueError(f"k must lie between 1 and the {x.shape[-1]} columns, not {k}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
-    if dispatch.fused("topk_softmax", x, f"more than {MOST} entries of a row" if k > MOST else fits(x)):
-        return fused_topk_softmax(x, k, temperature, renormalise)[:2]
+    if dispatch.fused("topk_softmax", x, f"more than {MOST} entries of a row" if k > MOST and not fits(x) else None):
+        if not fits(x):
+            return fused_topk_softmax(x, k, temperature, renormalise)[:2]
+        softmax = kernel_softmax
+    else:
+        softmax = REFERENCES["softmax"]
     s = accumulator(x) / temperature
     best = _best(x.detach(), k)
-    softmax = REFERENCES["softmax"]
     values = softmax(s.gather(-1, best)) if renormalise else softmax(s).gather(-1, best)
     return values.to(x.dtype), best
 

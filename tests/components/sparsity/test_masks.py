@@ -1,11 +1,10 @@
-"""Densities, exact counts, dropping and growing: against hand-solved cases, published figures and brute force."""
+"""Densities and exact counts: against hand-solved cases and published figures."""
 
 import math
 
 import pytest
-import torch
 
-from runner.components.sparsity._masks import counts, densities, drop, grow
+from runner.components.sparsity._masks import counts, densities
 
 TWO = {"small": (10, 10), "large": (100, 100)}
 
@@ -86,29 +85,3 @@ def test_the_total_is_exact_and_no_layer_exceeds_itself(kind, sparsity):
     assert sum(found.values()) == round((1 - sparsity) * sum(size.values()))
     assert all(0 <= found[n] <= size[n] for n in shapes)
     assert all(0 < d <= 1 + 1e-12 for d in densities(shapes, sparsity, kind).values())
-
-
-def test_equal_weights_go_by_their_place():
-    ones, half = torch.ones(10), torch.arange(10) < 6
-    assert drop(ones, half, 2).nonzero().flatten().tolist() == [0, 1, 2, 3]
-    assert grow(ones, half, 3).nonzero().flatten().tolist() == [6, 7, 8]
-
-
-def test_a_weight_of_zero_is_dropped_before_others_but_never_replaced_by_a_masked_one():
-    mask = torch.tensor([False, True, False, True, True])
-    assert drop(torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]), mask, 1).tolist() == [False, True, False, False, True]
-
-
-def test_drop_and_grow_against_enumeration():
-    g = torch.Generator().manual_seed(0)
-    for _ in range(50):
-        n = int(torch.randint(2, 30, (1,), generator=g))
-        weight, scores = torch.randn(n, generator=g), torch.rand(n, generator=g)
-        mask = torch.rand(n, generator=g) < 0.5
-        active = [i for i in range(n) if mask[i]]
-        k = len(active) // 2
-        kept = drop(weight * mask, mask, k)
-        assert {i for i in range(n) if kept[i]} == set(sorted(active, key=lambda i: -abs(weight[i].item()))[: len(active) - k])
-        grown = grow(scores, kept, k)
-        free = [i for i in range(n) if not kept[i]]
-        assert {i for i in range(n) if grown[i]} == set(sorted(free, key=lambda i: -scores[i].item())[:k])

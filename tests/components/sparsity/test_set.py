@@ -47,10 +47,10 @@ def test_new_places_are_uniform():
     model = torch.nn.Sequential(layer)
     hits = torch.zeros(40)
     for _ in range(2000):
-        state = SimpleNamespace(model=model, optimizers=[], masks={"0.weight": (torch.arange(40) < 20).float().view(1, 40)}, enforce_masks=lambda: None)
+        state = SimpleNamespace(model=model, optimizers=[], masks={"0.weight": (torch.arange(40) < 20).float().view(1, 40)})
         with torch.no_grad():
             layer.weight.copy_(torch.arange(40).flip(0).float().view(1, 40))
-        rewire(state, "0.weight", 0.3, torch.rand(1, 40, generator=g))
+        rewire(state, 0.3, {"0.weight": torch.rand(1, 40, generator=g)})
         hits += state.masks["0.weight"][0]
     assert (hits[:14] == 2000).all()
     assert (hits[14:] / 2000 - 6 / 26).abs().max() < 4.5 * (6 / 26 * 20 / 26 / 2000) ** 0.5

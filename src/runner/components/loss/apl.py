@@ -3,8 +3,7 @@
 from typing import Literal
 
 from runner import card
-from runner.components.loss._parts import focal, reverse_cross_entropy, wide
-from runner.core.targets import expected
+from runner.kernels import label_loss
 
 CARD = card(
     paper="apl2020", arxiv="2006.13554", source="Ma et al. 2020, eq. 3 and 9; authors' code HanxunH/Active-Passive-Losses loss.py and configs/cifar10/sym",
@@ -30,16 +29,4 @@ def build(
         gamma: >= 0; focusing of nfl and focal.
         floor: in (0, 1); what stands for a label of 0 inside the logarithm of rce.
     """
-    power = gamma if active in ("nfl", "focal") else 0.0
-
-    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
-        each = focal(logits, power)
-        if active in ("nce", "nfl"):
-            each = each / each.sum(-1, keepdim=True)
-        if passive == "rce":
-            other = reverse_cross_entropy(logits, target, floor)
-        else:
-            other = 1 - expected(wide(logits).softmax(-1), target)
-        return alpha * expected(each, target) + beta * other
-
-    return loss
+    return lambda logits, target: label_loss(logits, target, active, passive, alpha=alpha, beta=beta, gamma=gamma, floor=floor)

@@ -1,8 +1,7 @@
 """Focal loss: cross entropy that weighs samples less the better they are predicted."""
 
 from runner import card
-from runner.components.loss import _parts
-from runner.core.targets import expected
+from runner.kernels import label_loss
 
 CARD = card(
     paper="focal2017", arxiv="1708.02002", source="Lin et al. 2017, eq. 4 for several classes, without class weights",
@@ -16,4 +15,4 @@ def build(gamma: float = 2.0):
     Args:
         gamma: >= 0; focusing on hard samples; 0 is cross entropy.
     """
-    return lambda logits, target: expected(_parts.focal(logits, gamma), target)
+    return lambda logits, target: label_loss(logits, target, "focal", gamma=gamma)

@@ -1,12 +1,7 @@
 """Label-distributionally robust loss (LDR-KL): the worst weighting of the class margins, within a KL ball around the uniform one."""
 
-import math
-
-from torch.nn import functional as F
-
 from runner import card
-from runner.components.loss._parts import wide
-from runner.core.targets import expected, soft
+from runner.kernels import ldr_loss
 
 CARD = card(
     paper="ldr2023", arxiv="2112.14869",
@@ -23,13 +18,4 @@ def build(lam: float = 10.0, margin: float = 0.1, normalise: bool = True):
         margin: >= 0; added to the other classes' outputs.
         normalise: outputs softplus(z) / mean softplus(z), as in the authors' code; they are bounded, and so is the loss.
     """
-
-    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
-        z = wide(logits)
-        if normalise:
-            z = F.softplus(z)
-            z = z / z.mean(-1, keepdim=True)
-        raised = z + margin * (1 - soft(target, z.shape[-1], z.dtype)) if margin else z
-        return lam * ((raised / lam).logsumexp(-1) - math.log(z.shape[-1])) - expected(z, target)
-
-    return loss
+    return lambda logits, target: ldr_loss(logits, target, lam=lam, margin=margin, normalise=normalise)

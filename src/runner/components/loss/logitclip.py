@@ -1,9 +1,7 @@
 """LogitClip: cross entropy of logits whose norm is clipped, which bounds the loss of any one sample."""
 
-from torch.linalg import vector_norm
-
 from runner import card
-from runner.components.loss._parts import cross_entropy, wide
+from runner.kernels import clipped_cross_entropy
 
 CARD = card(
     paper="logitclip2023", arxiv="2212.04055",
@@ -19,10 +17,4 @@ def build(tau: float = 1.0, p: float = 2.0):
         tau: > 0; largest norm of a sample's logits; smaller bounds the loss more.
         p: >= 1; which norm, may be inf.
     """
-
-    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
-        z = wide(logits)
-        norm = vector_norm(z, p, -1, keepdim=True)
-        return cross_entropy(z * (tau / norm.clamp_min(tau)), target)
-
-    return loss
+    return lambda logits, target: clipped_cross_entropy(logits, target, tau=tau, p=p)

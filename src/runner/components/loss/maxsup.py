@@ -1,7 +1,7 @@
 """Max suppression: cross entropy plus a penalty on the largest logit, where label smoothing penalises the label's."""
 
 from runner import card
-from runner.components.loss._parts import cross_entropy, wide
+from runner.kernels import label_loss
 
 CARD = card(
     paper="maxsup2025", arxiv="2502.15798",
@@ -16,9 +16,4 @@ def build(alpha: float = 0.1):
     Args:
         alpha: >= 0; strength.
     """
-
-    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
-        z = wide(logits)
-        return cross_entropy(logits, target) + alpha * (z.amax(-1) - z.mean(-1))
-
-    return loss
+    return lambda logits, target: label_loss(logits, target, "ce", "maxsup", beta=alpha)

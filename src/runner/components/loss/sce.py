@@ -1,7 +1,7 @@
 """Symmetric cross entropy: cross entropy, which fits, plus reverse cross entropy, which tolerates wrong labels."""
 
 from runner import card
-from runner.components.loss._parts import cross_entropy, reverse_cross_entropy
+from runner.kernels import label_loss
 
 CARD = card(
     paper="sce2019", arxiv="1908.06112",
@@ -18,8 +18,4 @@ def build(alpha: float = 0.1, beta: float = 1.0, floor: float = 1e-4):
         beta: >= 0; weight of the reverse cross entropy (1 for CIFAR-10 and MNIST, 0.1 for CIFAR-100).
         floor: in (0, 1); what stands for a label of 0 inside the logarithm.
     """
-
-    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
-        return alpha * cross_entropy(logits, target) + beta * reverse_cross_entropy(logits, target, floor)
-
-    return loss
+    return lambda logits, target: label_loss(logits, target, "ce", "rce", alpha=alpha, beta=beta, floor=floor)

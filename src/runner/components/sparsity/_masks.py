@@ -1,4 +1,4 @@
-"""Masks: how many weights each layer keeps, which ones, and how connections are dropped and grown. All counts are exact; of equal weights the first."""
+"""Masks: how many weights each layer keeps, which ones, and what follows when connections are dropped and grown. All counts are exact."""
 
 import math
 
@@ -47,24 +47,6 @@ def counts(shapes: dict[str, tuple[int, ...]], sparsity: float, distribution: st
     return found
 
 
-def drop(weight: Tensor, mask: Tensor, k: int) -> Tensor:
-    """The mask without its k weights of smallest magnitude."""
-    from runner.kernels import topk_mask
-
-    kept = torch.zeros_like(mask)
-    kept[mask] = topk_mask(weight[mask], int(mask.sum()) - k)
-    return kept
-
-
-def grow(scores: Tensor, mask: Tensor, k: int) -> Tensor:
-    """The k entries outside the mask whose scores are largest in magnitude."""
-    from runner.kernels import topk_mask
-
-    grown = torch.zeros_like(mask)
-    grown[~mask] = topk_mask(scores[~mask], k)
-    return grown
-
-
 def due(state, taken: int, every: str) -> bool:
     """Whether a period ends after so many steps."""
     return taken % max(1, state.clock.steps(every)) == 0
@@ -85,20 +67,17 @@ def draw(state, sparsity: float, distribution: str, generator: torch.Generator) 
 
 
 @torch.no_grad()
-def rewire(state, name: str, fraction: float, scores: Tensor) -> None:
-    """Drop a fraction of a layer's connections by magnitude and grow as many by score; new ones start at zero, without momentum."""
-    weight, old = state.model.get_parameter(name), state.masks[name].bool()
-    k = int(fraction * int(old.sum()))
-    kept = drop(weight, old, k)
-    mask = kept | grow(scores, kept, k)
-    new = mask & ~old
-    weight.masked_fill_(new, 0)
-    for optimizer in state.optimizers:
-        for value in optimizer.state.get(weight, {}).values():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                value.masked_fill_(new, 0)
-    state.masks[name] = mask.to(weight)
-    state.enforce_masks()
+def rewire(state, fraction: float, scores: dict[str, Tensor]) -> None:
+    """Drop a fraction of each layer's connections by magnitude and grow as many by score; new ones start at zero, without momentum."""
+    from runner.kernels import drop_grow_
+
+    weights, masks = [state.model.get_parameter(name) for name in scores], [state.masks[name].clone() for name in scores]
+    for weight, new in zip(weights, drop_grow_(weights, masks, list(scores.values()), fraction), strict=True):
+        for optimizer in state.optimizers:
+            for value in optimizer.state.get(weight, {}).values():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    value.masked_fill_(new, 0)
+    state.masks.update(zip(scores, masks, strict=True))
 
 
 class Masked:

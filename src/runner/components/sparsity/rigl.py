@@ -43,8 +43,7 @@ class RigL(Masked):
                 apply()  # also when fp16 overflowed: the weights' step is skipped there, and so is the update
                 return
             fraction = self.alpha / 2 * (1 + math.cos(math.pi * state.step / (self.end * state.clock.total)))
-            for name, scores in dense.items():
-                rewire(state, name, fraction, scores)
+            rewire(state, fraction, dense)
 
         return grads, update
 

@@ -28,9 +28,8 @@ class SET(Masked):
     def step_end(self, state):
         taken = state.step + 1
         if due(state, taken, self.every) and taken < self.end * state.clock.total:
-            for name, mask in state.masks.items():
-                scores = torch.rand(mask.shape, generator=state.rng("sparsity/set")).to(mask.device)
-                rewire(state, name, self.fraction, scores)
+            draws = {name: torch.rand(mask.shape, generator=state.rng("sparsity/set")).to(mask.device) for name, mask in state.masks.items()}
+            rewire(state, self.fraction, draws)
 
 
 def build(

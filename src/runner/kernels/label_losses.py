@@ -1,0 +1,340 @@
+"""Losses for classification that tolerate wrong labels, per sample: sums of functions of log softmax, LogitClip, LDR and the bi-tempered loss.
+
+A class loss F turns log p_c into the loss of label c; the loss of a soft target is the mean over its labels, sum_c t_c F(log p_c).
+
+    ce     - log p                               gce   (1 - p^q) / q               Zhang & Sabuncu 2018, eq. 6
+    mae    1 - p, half the distance to the label Ghosh et al. 2017, section 3
+    focal  - (1 - p)^gamma log p                 Lin et al. 2017, eq. 4
+    nce, nfl  ce and focal over their sum over all classes                         Ma et al. 2020, eq. 3
+    rce    - sum_k p_k log max(t_k, floor)                                         Wang et al. 2019, eq. 6
+    maxsup max_k z_k - mean_k z_k                                                  Zhou et al. 2025, eq. 8
+
+A class whose logit is -inf counts as absent: it takes no gradient, and as a label it costs what F has at p = 0. The kernel reads a row
+once, forward and backward, and keeps nothing between them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import dispatch, layout
+from .cross_entropy import broadcast_target, nll
+from .layout import accumulator
+from .references import gradients, masked
+from .softmax import REFERENCES, asks, log_softmax
+
+ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
+NORMALISED = {"nce": "ce", "nfl": "focal"}
+PASSIVE = ("none", "mae", "rce", "maxsup")
+Answer = Tensor | tuple[Tensor, Tensor]
+
+
+def label_loss(
+    logits: Tensor,
+    target: Tensor,
+    active: str = "ce",
+    passive: str = "none",
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    q: float = 0.7,
+    gamma: float = 2.0,
+    floor: float = 1e-4,
+    ignore_index: int = -100,
+    gradient: bool = False,
+) -> Answer:
+    """alpha * active + beta * passive over the last dimension of `logits`; (...) in float32 (float64 for float64).
+
+    Args:
+        logits: (..., C) of float32, bfloat16 or float16 (any float in the reference). Rows over 8,192 classes go through `log_softmax`.
+        target: class indices (...) of an integer type, or probabilities (..., C) of a float type. Leading dimensions broadcast.
+        active: ce, gce, mae, focal, nce, or nfl.
+        passive: none, mae, rce, or maxsup.
+        alpha: weight of the active part.
+        beta: weight of the passive part.
+        q: in (0, 1]; exponent of gce.
+        gamma: at least 0; focusing of focal and nfl.
+        floor: in (0, 1); what stands for a target of 0 in rce.
+        ignore_index: a class index whose samples have the loss 0 and no gradient.
+        gradient: also give the gradient of the sum in the logits, from the same pass; neither is then differentiable.
+    """
+    if active not in ACTIVE or passive not in PASSIVE:
+        raise ValueError(f"{active} + {passive}: choose an active part of {', '.join(ACTIVE)} and a passive one of {', '.join(PASSIVE)}")
+    if not (0 < q <= 1 and gamma >= 0 and 0 < floor < 1):
+        raise ValueError(f"q must be in (0, 1], gamma at least 0 and floor in (0, 1), not {q}, {gamma} and {floor}")
+    power = gamma if active in ("focal", "nfl") else q
+    if active == "mae":
+        active, power = "gce", 1.0
+    if passive == "rce" and not target.is_floating_point():
+        passive, beta = "mae", -math.log(floor) * beta
+    if gamma == 0:
+        active = {"focal": "ce", "nfl": "nce"}.get(active, active)
+    return _loss(logits, target, f"{active}+{passive}", [alpha, beta, power, floor], ignore_index, gradient)
+
+
+def clipped_cross_entropy(logits: Tensor, target: Tensor, *, tau: float = 1.0, p: float = 2.0, ignore_index: int = -100, gradient: bool = False) -> Answer:
+    """LogitClip: cross entropy of z min(1, tau / |z|_p); Wei et al. 2023, "Mitigating Memorization of Noisy Labels by Clipping the Model
+    Prediction", section 3. Other arguments as `label_loss`.
+
+    Args:
+        logits: as there; rows over 8,192 classes go through `cross_entropy`.
+        target: as there.
+        tau: positive; the largest norm.
+        p: at least 1, may be inf.
+        ignore_index: as there.
+        gradient: as there.
+    """
+    if not (tau > 0 and p >= 1):
+        raise ValueError(f"tau must be positive and p at least 1, not {tau} and {p}")
+    return _loss(logits, target, "clipped", [tau, p], ignore_index, gradient)
+
+
+def ldr_loss(
+    logits: Tensor, target: Tensor, *, lam: float = 10.0, margin: float = 0.1, normalise: bool = True, ignore_index: int = -100, gradient: bool = False
+) -> Answer:
+    """Label-distributionally robust loss with a KL ball: lam log mean_k exp((z_k + margin (1 - t_k)) / lam) - <t, z>.
+
+    Zhu et al. 2023, "Label Distributionally Robust Losses for Multi-class Classification"; authors' code Optimization-AI/ICML2023_LDR.
+    Other arguments as `label_loss`, but rows over 8,192 classes are left to the reference.
+
+    Args:
+        logits: as there.
+        target: as there.
+        lam: positive.
+        margin: at least 0; added to the other classes.
+        normalise: first z = softplus(z) / mean softplus(z), as the authors' code does.
+        ignore_index: as there.
+        gradient: as there.
+    """
+    if not (lam > 0 and margin >= 0):
+        raise ValueError(f"lam must be positive and margin at least 0, not {lam} and {margin}")
+    return _loss(logits, target, "ldr", [lam, margin, float(normalise)], ignore_index, gradient)
+
+
+def bi_tempered_loss(
+    logits: Tensor, target: Tensor, *, t1: float = 0.8, t2: float = 1.2, iterations: int = 5, ignore_index: int = -100, gradient: bool = False
+) -> Answer:
+    """Bregman divergence of the entropy with temperature t1 between the target and the softmax with temperature t2.
+
+    Amid et al. 2019, "Robust Bi-Tempered Logistic Loss Based on Bregman Divergences", eq. 4 and algorithm 1. A Newton step closes the
+    normalisation. Other arguments as `label_loss`, but rows over 8,192 classes are left to the reference.
+
+    Args:
+        logits: as there.
+        target: as there.
+        t1: in [0, 1]; below 1 the loss is bounded.
+        t2: at least 1; above 1 the softmax has a heavy tail.
+        iterations: at least 1; fixed-point steps of the normalisation.
+        ignore_index: as there.
+        gradient: as there.
+    """
+    if not (0 <= t1 <= 1 <= t2 and iterations >= 1):
+        raise ValueError(f"t1 must be in [0, 1], t2 and iterations at least 1, not {t1}, {t2} and {iterations}")
+    return _loss(logits, target, "bi_tempered", [t1, t2, float(iterations)], ignore_index, gradient)
+
+
+def _loss(logits: Tensor, target: Tensor, formula: str, parameters: list[float], ignore_index: int, gradient: bool) -> Answer:
+    logits, target = broadcast_target(logits, target)
+    parameters = [float(x) for x in parameters]
+    wide = logits.shape[-1] > layout.WIDEST // 4  # the kernel holds a row, its targets and its gradient
+    refuse = "a target that requires gradients" if target.requires_grad else None
+    if wide and formula in ("ldr", "bi_tempered"):
+        refuse = f"rows of more than {layout.WIDEST // 4} columns"
+    kernels = dispatch.fused("label_loss", logits, refuse)
+    if kernels and not wide:
+        loss, grad = fused_label_loss(logits, target, formula, parameters, ignore_index, gradient)
+        return (loss.detach(), grad) if gradient else loss
+    if not gradient:
+        return _reference(logits, target, formula, parameters, ignore_index, kernels)
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        loss = _reference(logits, target.detach(), formula, parameters, ignore_index, kernels)
+        return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
+
+
+def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[float], ignore_index: int, kernels: bool = False) -> Tensor:
+    """In plain torch, or with the kernel of the log-softmax. That an entry is -inf shows in the loss, but for some formulas and ignored samples."""
+    s = accumulator(logits)
+    hard = not target.is_floating_point()
+    if not kernels and asks(s):
+        ignored = hard and bool((target == ignore_index).any())
+        if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
+            loss = _formula(s, target, hard, formula, parameters, ignore_index, partial(torch.log_softmax, dim=-1), ignored, False)
+            if math.isfinite(loss.detach().sum().item()):
+                return loss
+    return _formula(s, target, hard, formula, parameters, ignore_index, log_softmax if kernels else REFERENCES["log_softmax"], hard, True)
+
+
+def _formula(s, target, hard, formula, parameters, ignore_index, log_softmax, ignored, dead) -> Tensor:
+    """`ignored` where samples may be, `dead` where entries may be -inf."""
+    minus = lambda each: nll(each, target, None, 0.0, ignore_index, dead)  # less the mean under the target
+    if formula == "clipped":
+        return minus(log_softmax(_clip(s, *parameters, dead)))
+    if formula == "ldr":
+        loss = _ldr(s, target, ignore_index, *parameters, dead, minus)
+    elif formula == "bi_tempered":
+        loss = _bi_tempered(s, target, hard, *parameters, dead, minus)
+    else:
+        loss = _sum(s, target, hard, formula, *parameters, dead, log_softmax, minus)
+    return loss.where(target != ignore_index, 0) if ignored and formula.endswith(("maxsup", "ldr", "bi_tempered")) else loss
+
+
+def _gain(log_p: Tensor, kind: str, power: float) -> Tensor:
+    """- F, for gce times q."""
+    if kind == "gce":
+        return torch.expm1(log_p if power == 1 else power * log_p)
+    if kind == "focal":  # 1 - p without cancellation, and away from 0, where a fractional power has no finite slope
+        return (-torch.expm1(log_p)).clamp_min(1e-12) ** power * log_p
+    return log_p
+
+
+def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax, minus) -> Tensor:
+    active, passive = formula.split("+")
+    kind = NORMALISED.get(active, active)
+    if formula == "gce+none" and power == 1 and not (hard or dead):
+        return alpha * (accumulator(target).sum(-1) + minus(s.softmax(-1)))
+    log_p = log_softmax(s)
+    cost = minus(log_p) if hard or kind == "ce" else None
+
+    def label(kind, power):  # functions of a hard label's probability are wanted there alone
+        if kind == "ce":
+            return cost
+        loss = -_gain(-cost, kind, power) if hard else minus(_gain(log_p, kind, power))
+        return loss / power if kind == "gce" and power != 1 else loss
+
+    loss = label(kind, power)
+    if active in NORMALISED:
+        total = _gain(log_p, kind, power)
+        total = -(total.where(s != -torch.inf, 0) if dead else total).sum(-1)
+        if dead or s.shape[-1] == 1:  # a single class has no sum
+            lost = loss.detach() == torch.inf
+            loss = (loss.masked_fill(lost, 0) / total.where(total != 0, 1)).masked_fill(lost, torch.inf)
+        else:
+            loss = loss / total
+    if alpha != 1:
+        loss = alpha * loss
+    if passive == "mae":
+        return loss + beta * label("gce", 1.0)
+    if passive == "rce":
+        return loss - beta * (log_p.exp() * accumulator(target).clamp_min(floor).log()).sum(-1)
+    return loss + beta * _lead(s, dead) if passive == "maxsup" else loss
+
+
+def _lead(s: Tensor, dead: bool) -> Tensor:
+    """The largest less the mean."""
+    top = s.amax(-1)
+    if not dead:
+        return top - s.mean(-1)
+    live = s != -torch.inf
+    return top.masked_fill(top == -torch.inf, 0) - s.where(live, 0).sum(-1) / live.sum(-1).clamp_min(1)
+
+
+def _clip(s: Tensor, tau: float, p: float, dead: bool) -> Tensor:
+    z = s.masked_fill(s == -torch.inf, 0) if dead else s
+    z = z * (tau / torch.linalg.vector_norm(z, p, -1, keepdim=True).clamp_min(tau))
+    return z.masked_fill(s == -torch.inf, -torch.inf) if dead else z
+
+
+def _ldr(s: Tensor, target: Tensor, ignore_index: int, lam: float, margin: float, normalise: float, dead: bool, minus: Callable) -> Tensor:
+    z, classes = s, s.shape[-1]
+    if dead:
+        live = s != -torch.inf
+        classes = live.sum(-1, keepdim=True).clamp_min(1)
+        z = s.masked_fill(~live, -torch.inf)
+    if normalise:
+        z = F.softplus(z)
+        level = z.sum(-1, keepdim=True) / classes
+        z = z / (level.where(level > 0, 1) if dead else level)
+    if target.is_floating_point():
+        gap = margin * (1 - accumulator(target))
+    else:
+        gap = torch.full_like(s, margin).scatter(-1, target.where(target != ignore_index, 0)[..., None], 0)
+    raised = z + gap
+    if not dead:
+        return lam * ((raised / lam).logsumexp(-1) - math.log(classes)) + minus(z)
+    top = (raised.masked_fill(~live, -torch.inf) / lam).logsumexp(-1)
+    return lam * (top.masked_fill(top == -torch.inf, 0) - classes[..., 0].log()) + minus(z)
+
+
+def _log_t(u: Tensor, t: float) -> Tensor:
+    return u.log() if t == 1 else (u ** (1 - t) - 1) / (1 - t)
+
+
+def _exp_t(u: Tensor, t: float) -> Tensor:
+    return u.exp() if t == 1 else (1 + (1 - t) * u).clamp_min(0) ** (1 / (1 - t))
+
+
+def tempered_softmax(s: Tensor, t: float, iterations: int, dead: bool = True) -> Tensor:
+    """exp_t(s - level) with a level such that it sums to 1 over the last dimension; `dead` where a row may be -inf alone."""
+    top = s.detach().amax(-1, keepdim=True)
+    s = s - (top.masked_fill(top == -torch.inf, 0) if dead else top)
+    with torch.no_grad():
+        scaled = s
+        for _ in range(iterations):
+            scaled = s * _exp_t(scaled, t).sum(-1, keepdim=True) ** (1 - t)
+        level = -_log_t(1 / _exp_t(scaled, t).sum(-1, keepdim=True), t)
+    # a Newton step on the sum sharpens the level, and carries its exact gradient, the escort distribution p^t / sum p^t
+    p = _exp_t(s - level, t)
+    slope = (p.detach() ** t).sum(-1, keepdim=True)
+    level = level + (p.sum(-1, keepdim=True) - 1) / (slope.where(slope > 0, 1) if dead else slope)
+    return _exp_t(s - level, t)
+
+
+def _bi_tempered(s: Tensor, target: Tensor, hard: bool, t1: float, t2: float, iterations: float, dead: bool, minus: Callable) -> Tensor:
+    p = tempered_softmax(s, t2, int(iterations), dead) if t2 > 1 else REFERENCES["softmax"](s) if dead else s.softmax(-1)
+    p = p.clamp_min(1e-30)
+    spread = (p ** (2 - t1)).sum(-1)
+    own = minus(_log_t(p, t1))
+    if hard:
+        return own - (1 - spread) / (2 - t1)
+    t = accumulator(target)
+    return own + (t * _log_t(t.clamp_min(1e-10), t1) - t ** (2 - t1) / (2 - t1)).sum(-1) + spread / (2 - t1)
+
+
+@dispatch.kernel("label_loss")
+def fused_label_loss(logits: Tensor, target: Tensor, formula: str, parameters: Sequence[float], ignore_index: int, gradient: bool) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and its gradient (empty unless asked for)."""
+    from . import label_losses_triton
+
+    return label_losses_triton.forward(logits, target, formula, parameters, ignore_index, gradient)
+
+
+@dispatch.kernel("label_loss_backward")
+def label_loss_backward(grad: Tensor, logits: Tensor, target: Tensor, formula: str, parameters: Sequence[float], ignore_index: int) -> Tensor:
+    from . import label_losses_triton
+
+    return label_losses_triton.backward(grad, logits, target, formula, parameters, ignore_index)
+
+
+@fused_label_loss.register_fake
+def _(logits, target, formula, parameters, ignore_index, gradient):
+    loss = torch.empty(logits.shape[:-1], dtype=torch.float32, device=logits.device)
+    return loss, torch.empty(logits.shape if gradient else (0,), dtype=logits.dtype, device=logits.device)
+
+
+@label_loss_backward.register_fake
+def _(grad, logits, target, formula, parameters, ignore_index):
+    return torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+
+
+def _save(ctx, inputs, output):
+    logits, target, ctx.formula, ctx.parameters, ctx.ignore_index, _ = inputs
+    ctx.save_for_backward(logits, target)
+
+
+def _backward(ctx, grad, _):
+    logits, target = ctx.saved_tensors
+    shared = (ctx.formula, ctx.parameters, ctx.ignore_index)
+    if torch.is_grad_enabled():  # a second derivative was asked for
+        d = gradients(lambda x: _reference(x, target, *shared), (logits,), grad)[0]
+    else:
+        d = label_loss_backward(grad, logits, target, *shared)
+    return d, None, None, None, None, None
+
+
+fused_label_loss.register_autograd(_backward, setup_context=_save)
+dispatch.register("label_loss")

@@ -1,0 +1,287 @@
+"""Kernel of the losses from labels: one read of a row and its target gives the loss, its gradient, or both; a row stays in registers."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import layout
+from .dispatch import count
+
+
+@triton.jit
+def _expm1(x):
+    """exp(x) - 1 for x <= 0, without cancellation near 0."""
+    series = 1.0 + x * (1 / 7) * (1.0 + x * (1 / 8))
+    series = 1.0 + x * (1 / 4) * (1.0 + x * (1 / 5) * (1.0 + x * (1 / 6) * series))
+    series = x * (1.0 + x * (1 / 2) * (1.0 + x * (1 / 3) * series))
+    return tl.where(x > -0.5, series, tl.exp(x) - 1)
+
+
+@triton.jit
+def _log1p(u):
+    """log(1 + u) for u in [0, 1]: the rounding of 1 + u is taken out again."""
+    w = 1.0 + u
+    return tl.where(w == 1, u, tl.log(w) * (u / tl.where(w == 1, 1.0, w - 1)))
+
+
+@triton.jit
+def _power(x, n):
+    """x^n for x >= 0."""
+    return tl.where(x > 0, tl.exp2(n * tl.log2(tl.where(x > 0, x, 1.0))), tl.where(x != x, x, 0.0))
+
+
+@triton.jit
+def _row_sum(x):
+    return tl.sum(x, 1)[:, None]
+
+
+@triton.jit
+def _under(t, x):
+    """sum_c t_c x_c, where x may be infinite at classes that have no share."""
+    return _row_sum(tl.where(t == 0, 0.0, t * x))
+
+
+@triton.jit
+def _log_softmax(s):
+    top = tl.max(s, 1)[:, None]
+    top = tl.where(top == float("-inf"), 0.0, top)
+    total = _row_sum(tl.exp(s - top))
+    log_total = tl.log(tl.where(total == 0, 1.0, total))
+    return s - top - log_total, top, log_total
+
+
+@triton.jit
+def _class_loss(log_p, power, KIND: tl.constexpr):
+    """F(log p) and its derivative, which is 0 at log p = -inf."""
+    if KIND == "ce":
+        loss = -log_p
+        slope = tl.where(log_p == float("-inf"), 0.0, -1.0)
+    elif KIND == "gce":
+        loss = -_expm1(power * log_p) / power
+        slope = -tl.exp(power * log_p)
+    else:
+        rest = -_expm1(log_p)
+        clear = rest > 1e-12
+        rest = tl.where(rest < 1e-12, 1e-12, rest)
+        weight = tl.exp2(power * tl.log2(rest))
+        loss = -weight * log_p
+        slope = tl.where(clear, power * weight / rest * tl.exp(log_p) * log_p, 0.0) - weight
+        slope = tl.where(log_p == float("-inf"), 0.0, slope)
+    return loss, slope
+
+
+@triton.jit
+def _sum(s, t, live, alpha, beta, power, floor, KIND: tl.constexpr, NORMALISED: tl.constexpr, PASSIVE: tl.constexpr, HARD: tl.constexpr):
+    """alpha F + beta G and its gradient; v is the gradient in log p."""
+    log_p, top, _log_total = _log_softmax(s)
+    at = log_p
+    if HARD:  # functions of the label's probability are wanted there alone
+        at = _row_sum(tl.where(t == 0, 0.0, log_p))
+    each, slope = _class_loss(at, power, KIND)
+    v = t * slope
+    loss = each
+    if not HARD:
+        loss = _under(t, each)
+    if NORMALISED:
+        each, slope = _class_loss(log_p, power, KIND)
+        total = _row_sum(tl.where(live, each, 0.0))
+        total = tl.where(total == 0, 1.0, total)
+        loss = loss / total
+        v = tl.where(loss == float("inf"), 0.0, (v - loss * slope) / total)
+    loss *= alpha
+    v *= alpha
+    if PASSIVE == "mae":
+        each, slope = _class_loss(at, 1.0, "gce")
+        v += beta * t * slope
+        if not HARD:
+            each = _under(t, each)
+        loss += beta * each
+    p = tl.exp(log_p)
+    if PASSIVE == "rce":
+        cost = -tl.log(tl.where(t < floor, floor, t)) * p
+        loss += beta * _row_sum(cost)
+        v += beta * cost
+    d = v - p * _row_sum(v)
+    if PASSIVE == "maxsup":
+        share = tl.where(live, 1.0, 0.0)
+        share /= tl.maximum(_row_sum(share), 1.0)
+        loss -= beta * _row_sum(tl.where(live, (s - top) * share, 0.0))
+        highest = tl.where(s == top, 1.0, 0.0)
+        d += beta * (highest / tl.maximum(_row_sum(highest), 1.0) - share)
+    return loss, d
+
+
+@triton.jit
+def _clipped(s, t, live, tau, p, NORM: tl.constexpr):
+    z = tl.where(live, s, 0.0)
+    size = tl.abs(z)
+    largest = tl.max(size, 1)[:, None]
+    scale = tl.where(largest == 0, 1.0, largest)
+    if NORM == "inf":
+        norm = largest
+        along = tl.where(size == largest, 1.0, 0.0)
+        along /= _row_sum(along)
+    elif NORM == "2":
+        norm = largest * tl.sqrt(_row_sum((size / scale) * (size / scale)))
+        along = size / tl.where(norm == 0, 1.0, norm)
+    else:
+        norm = largest * _power(_row_sum(_power(size / scale, p)), 1 / p)
+        along = _power(size / tl.where(norm == 0, 1.0, norm), p - 1)
+    along = tl.where(z == 0, 0.0, tl.where(z < 0, -along, along))  # the slope of the norm
+    shrink = tau / tl.where(norm < tau, tau, norm)
+    log_p, _top, _log_total = _log_softmax(s * shrink)
+    d = tl.where(live, tl.exp(log_p) * _row_sum(tl.where(live, t, 0.0)) - t, 0.0) * shrink
+    return -_under(t, log_p), d - tl.where(norm > tau, _row_sum(d * z) / norm * along, 0.0)
+
+
+@triton.jit
+def _ldr(s, t, live, lam, margin, NORMALISE: tl.constexpr):
+    classes = tl.maximum(_row_sum(tl.where(live, 1.0, 0.0)), 1.0)
+    z = s
+    if NORMALISE:
+        e = tl.exp(-tl.abs(s))
+        z = tl.where(live, tl.where(s < 0, 0.0, s) + _log1p(e), 0.0)
+        level = _row_sum(z) / classes
+        level = tl.where(level == 0, 1.0, level)
+        z /= level
+    log_p, top, log_total = _log_softmax(tl.where(live, (z + margin * (1 - t)) / lam, float("-inf")))
+    loss = lam * (top + log_total - tl.log(classes)) - _under(t, z)
+    d = tl.where(live, tl.exp(log_p) - t, 0.0)
+    if NORMALISE:
+        d = (d - _row_sum(d * z) / classes) / level * tl.where(s < 0, e, 1.0) / (1 + e)
+    return loss, tl.where(live, d, 0.0)
+
+
+@triton.jit
+def _exp_t(u, t, HEAVY: tl.constexpr):
+    if HEAVY:
+        return tl.exp2(tl.log2(tl.maximum(1 + (1 - t) * u, 0.0)) / (1 - t))
+    return tl.exp(u)
+
+
+@triton.jit
+def _log_t(u, t, LOG: tl.constexpr):
+    if LOG:
+        return tl.log(u)
+    return (_power(u, 1 - t) - 1) / (1 - t)
+
+
+@triton.jit
+def _bi_tempered(s, t, live, t1, t2, STEPS: tl.constexpr, HEAVY: tl.constexpr, LOG: tl.constexpr, HARD: tl.constexpr):
+    if HEAVY:
+        top = tl.max(s, 1)[:, None]
+        top = tl.where(top == float("-inf"), 0.0, top)
+        shifted = s - top
+        scaled = shifted
+        for _step in tl.static_range(STEPS):
+            total = _row_sum(_exp_t(scaled, t2, HEAVY))
+            scaled = shifted * tl.exp2((1 - t2) * tl.log2(tl.where(total == 0, 1.0, total)))
+        total = _row_sum(_exp_t(scaled, t2, HEAVY))
+        level = (1 - tl.exp2((t2 - 1) * tl.log2(tl.where(total == 0, 1.0, total)))) / (1 - t2)
+        first = _exp_t(shifted - level, t2, HEAVY)
+        escort = _power(first, t2)
+        slope = _row_sum(escort)
+        slope = tl.where(slope == 0, 1.0, slope)
+        level += (_row_sum(first) - 1) / slope
+        p = _exp_t(shifted - level, t2, HEAVY)
+        escort /= slope
+    else:
+        log_p, _top, _log_total = _log_softmax(s)
+        p = tl.exp(log_p)
+        escort = p
+    clear = p >= 1e-30
+    p = tl.where(p < 1e-30, 1e-30, p)
+    spread = _power(p, 2 - t1)
+    loss = _row_sum(tl.where(live, spread, 0.0)) / (2 - t1) - _under(t, _log_t(p, t1, LOG))
+    if HARD:
+        loss -= 1 / (2 - t1)
+    else:
+        loss += _row_sum(t * _log_t(tl.where(t < 1e-10, 1e-10, t), t1, LOG) - _power(t, 2 - t1) / (2 - t1))
+    forget = tl.where(clear, (p - t) * tl.exp2((t2 - t1) * tl.log2(p)), 0.0)
+    return loss, forget - escort * _row_sum(forget)
+
+
+@triton.jit
+def _rows(
+    x, target, grad, loss, out, rows, cols, x_stride, ignore_index, size1, size2, stride0, stride1, stride2, target_col, a, b, c, d,
+    FORMULA: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, THIRD: tl.constexpr, HARD: tl.constexpr,
+    LOSS: tl.constexpr, GRADIENT: tl.constexpr, SCALED: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    inside = (row < rows) & (col < cols)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    at = target + row // size2 // size1 * stride0 + row // size2 % size1 * stride1 + row % size2 * stride2
+    counts = tl.where(row < rows, 1.0, 0.0)
+    if HARD:
+        label = tl.load(at, row < rows, other=0)
+        counts = tl.where((label < 0) | (label >= cols), float("nan"), counts)
+        counts = tl.where(label == ignore_index, 0.0, counts)
+        t = tl.where(col == label.to(tl.int32), 1.0, 0.0)
+    else:
+        t = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32)
+    live = s != float("-inf")
+    if FORMULA == "clipped":
+        value, slope = _clipped(s, t, live, a, b, FIRST)
+    elif FORMULA == "ldr":
+        value, slope = _ldr(s, t, live, a, b, FIRST)
+    elif FORMULA == "bi_tempered":
+        value, slope = _bi_tempered(s, t, live, a, b, FIRST, SECOND, THIRD, HARD)
+    else:
+        value, slope = _sum(s, t, live, a, b, c, d, FIRST, SECOND, THIRD, HARD)
+    if LOSS:
+        tl.store(loss + row, tl.where(counts == 0, 0.0, counts * value), row < rows)
+    if GRADIENT:
+        if SCALED:
+            counts *= tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
+        tl.store(out + row * cols + col, tl.where(counts == 0, 0.0, counts * slope).to(out.dtype.element_ty), inside)
+
+
+def _constants(formula: str, parameters: Sequence[float]) -> dict:
+    """Which function of this module runs, and its constants."""
+    if formula == "clipped":
+        chosen = formula, "inf" if parameters[1] == math.inf else "2" if parameters[1] == 2 else "p", None, None
+    elif formula == "ldr":
+        chosen = formula, bool(parameters[2]), None, None
+    elif formula == "bi_tempered":
+        chosen = formula, int(parameters[2]), parameters[1] > 1, parameters[0] == 1
+    else:
+        active, passive = formula.split("+")
+        chosen = "sum", {"nce": "ce", "nfl": "focal"}.get(active, active), active in ("nce", "nfl"), passive
+    return dict(zip(("FORMULA", "FIRST", "SECOND", "THIRD"), chosen, strict=True))
+
+
+def _launch(grad, logits: Tensor, target: Tensor, formula: str, parameters: Sequence[float], ignore_index: int, loss, out) -> None:
+    """Fills `loss` and `out`, the gradient; None where one is not wanted."""
+    hard = not target.is_floating_point()
+    target, sizes, strides = layout.broadcast_strides(target[..., None] if hard else target)
+    x = layout.dense(logits)
+    height, width, warps = layout.tile(x.shape[1])
+    _rows[(triton.cdiv(len(x), height),)](
+        x, target, grad, loss, out, *x.shape, x.stride(0), ignore_index, *sizes[1:], *strides, target.stride(-1), *(*parameters, 0.0, 0.0)[:4],
+        **_constants(formula, parameters), HARD=hard, LOSS=loss is not None, GRADIENT=out is not None, SCALED=grad is not None,
+        HEIGHT=height, WIDTH=width, num_warps=warps,
+    )  # fmt: skip
+
+
+def forward(logits: Tensor, target: Tensor, formula: str, parameters: Sequence[float], ignore_index: int, gradient: bool) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and its gradient or an empty tensor."""
+    loss = torch.zeros(logits.shape[:-1], dtype=torch.float32, device=logits.device)
+    out = torch.empty(logits.shape if gradient else (0,), dtype=logits.dtype, device=logits.device)
+    if logits.numel():
+        _launch(None, logits, target, formula, parameters, ignore_index, loss, out if gradient else None)
+        count("label_loss", "triton", "rows")
+    return loss, out
+
+
+def backward(grad: Tensor, logits: Tensor, target: Tensor, formula: str, parameters: Sequence[float], ignore_index: int) -> Tensor:
+    """The gradient in the logits, from the logits alone."""
+    out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    if logits.numel():
+        _launch(grad.contiguous(), logits, target, formula, parameters, ignore_index, None, out)
+        count("label_loss_backward", "triton", "rows")
+    return out
