@@ -1,4 +1,6 @@
-"""Verify the claims of recipes, all if none is named, and write results/verdicts.csv, recipes/README.md and the guides of families. Runs that are in the store are not run again.
+"""Verify the claims of recipes, all if none is named, and write results/verdicts.csv, recipes/README.md and the guides of families.
+
+Runs that are in the store are not run again.
 
 python scripts/scoreboard.py                                # each claim's own seeds, from 0 on
 python scripts/scoreboard.py --seeds 1000-1004              # others beside them

@@ -8,11 +8,11 @@ import small
 import torch
 
 from runner.core import snapshot
-from runner.execution.checkpoint import Checkpoints
 from runner.core.clock import Clock, steps
 from runner.core.data import Batch, LoadedSplit, Split
 from runner.core.errors import UserError
 from runner.core.rng import Streams, derive
+from runner.execution.checkpoint import Checkpoints
 
 
 def test_streams_do_not_shift_each_other():

@@ -2,7 +2,9 @@
 
 from runner import card
 
-CARD = card(arxiv="2007.00151", source="Liu et al. 2020, figure 1", better={"memorised": "min", "corrected": "max", "acc_clean": "max"}, tasks=("classification",))
+CARD = card(
+    arxiv="2007.00151", source="Liu et al. 2020, figure 1", better={"memorised": "min", "corrected": "max", "acc_clean": "max"}, tasks=("classification",)
+)
 
 
 class Memorisation:
