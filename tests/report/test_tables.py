@@ -192,11 +192,11 @@ def test_a_table_of_the_store(recorded, capsys, tmp_path):
     assert lines["noise.rate"] == ["0.2", "0.4", "0.6", "0.8 |"]
     assert [c.partition(" ±")[0] for c in lines["ce"]] == ["81.00", "71.00", "61.00", "– |"]
     assert [c.partition(" ±")[0] for c in lines["elr"]] == ["**91.02", "**81.02", "**71.02", "– |"]
-    assert "24 jobs: 18 done, 6 missing" in said.err
+    assert "48 jobs: 36 done, 12 missing" in said.err
     assert "runner table noise/elr --scale smoke --seeds 0-2 --format md --plot a.png" in said.err
     assert len(said.err.splitlines()) == 1
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    assert len(list((tmp_path / "runs").iterdir())) == 18
+    assert len(list((tmp_path / "runs").iterdir())) == 36
 
 
 def test_published_values_stand_beside_ours(recorded):
@@ -232,7 +232,7 @@ def test_a_report_is_one_page_that_loads_nothing(recorded, capsys, tmp_path):
     assert 'href="https://arxiv.org/abs/2007.00151"' in text
     assert "<strong>91.02" in text
     assert text.count("<svg") == 2
-    assert "18, 18.0 min of training" in text
+    assert "36, 36.0 min of training" in text
     assert "abacus" in text
     assert "runner table noise/elr:t1 --scale smoke --seeds 0-2" in text
     assert "undecided: elr on 0-2, ce on 0-2: missing" in text  # the claim is made at another scale
