@@ -28,7 +28,7 @@ def _one_thread():
 def runner(tmp_path):
     """Call the command in an empty folder: `runner("loss=gcee") -> CompletedProcess`."""
 
-    def call(*arguments, env=None, timeout=120):
+    def call(*arguments, env=None, timeout=300):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "160", **(env or {})}
         environment.pop("RUNNER_STORE", None)
         return subprocess.run(
