@@ -1,0 +1,104 @@
+"""STORM: a small network rescales each sample's loss by what the model says of it, and learns to from the noisy training samples themselves."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from runner import card
+from runner.core.targets import expected
+
+CARD = card(
+    paper="storm2025",
+    arxiv="2412.12955",
+    source="Heck et al. 2025, algorithm 1: rescaled losses, also of the batch for validation, through which the rescaler has a direct and a meta gradient; "
+    "its features, network and normalisation are this project's",
+    rung={"step": "own"},
+    tasks=("classification",),
+)
+
+
+def features(z, t, losses):
+    """What the model says of each sample (B, 4): its loss, the probability of its label, the largest probability, the entropy; not differentiable."""
+    p = z.detach().float().softmax(-1)
+    entropy = -(p * p.clamp_min(1e-12).log()).sum(-1)
+    return torch.stack([losses.detach().float(), expected(p, t), p.amax(-1), entropy], -1)
+
+
+def gradient(state, storm, batch, other, lr: float) -> tuple:
+    """Of the rescaled loss on `other`, after a virtual step of the model with the rescaled losses of `batch`, with respect to the rescaler."""
+    trained = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
+    buffers = {name: b.clone() for name, b in state.model.named_buffers()}  # the virtual steps leave running statistics alone
+    if storm.path != "direct":
+        z = functional_call(state.model, (trained, buffers), (batch.x,))
+        losses = state.loss(z, batch.t)
+        mean = (storm.weights(z, batch.t, losses) * losses).mean()
+        slopes = torch.autograd.grad(mean, list(trained.values()), create_graph=True, allow_unused=True)
+        trained = {name: p if g is None else p - lr * g for (name, p), g in zip(trained.items(), slopes, strict=True)}
+    z = functional_call(state.model, (trained, buffers), (other.x,))
+    losses = state.loss(z, other.y)
+    weights = storm.weights(z, other.y, losses)
+    mean = ((weights.detach() if storm.path == "meta" else weights) * losses).mean()
+    return torch.autograd.grad(mean, list(storm.rescale.parameters()))
+
+
+class Storm:
+    def __init__(self, width, lr, weight_decay, size, path):
+        self.width, self.lr, self.weight_decay, self.size, self.path = width, lr, weight_decay, size, path
+
+    def setup(self, state):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(state.rng.derive("learner/storm", "network"))
+            self.rescale = nn.Sequential(nn.Linear(4, self.width), nn.ReLU(), nn.Linear(self.width, 1)).to(state.device)
+        nn.init.zeros_(self.rescale[-1].weight)  # equal weights at first
+        nn.init.zeros_(self.rescale[-1].bias)
+        self.adam = torch.optim.Adam(self.rescale.parameters(), self.lr, weight_decay=self.weight_decay)
+        self.adam.param_groups[0]["initial_lr"] = self.lr
+        state.per_sample["selected"] = torch.ones(len(state.data.train), device=state.device)
+
+    def weights(self, z, t, losses):
+        """Positive, with mean 1 over the batch."""
+        return len(losses) * self.rescale(features(z, t, losses)).squeeze(-1).softmax(-1)
+
+    def step(self, state, grads, apply):
+        def learn_then_rescale():
+            if not state.replay:
+                self.learn(state)
+            return grads()
+
+        return learn_then_rescale, apply
+
+    def learn(self, state):
+        """One step of the rescaler: what would a step of the model with its weights do to the rescaled loss on another batch?"""
+        train, batch = state.data.train, state.batch
+        rows = torch.randperm(len(train), generator=state.rng("learner/storm"))[: self.size]
+        found = gradient(state, self, batch, train.fetch(rows), state.optimizer.param_groups[0]["lr"])
+        for p, g in zip(self.rescale.parameters(), found, strict=True):
+            p.grad = g
+        self.adam.param_groups[0]["lr"] = self.lr  # the schedule is the model's alone
+        self.adam.step()
+
+    def compute(self, state, batch):
+        batch.z = state.model(batch.x)
+        losses = state.loss(batch.z, batch.t)
+        with torch.no_grad():
+            weights = self.weights(batch.z, batch.t, losses)
+        if not state.replay:
+            state.per_sample["selected"][batch.i] = weights.clamp(max=1)
+        return weights * losses
+
+
+def build(width: int = 32, lr: float = 1e-3, weight_decay: float = 1e-4, batch: int = 64, path: Literal["both", "meta", "direct"] = "both"):
+    """mean w_i l_i with w = B softmax of a small network over a batch, which sees loss, p_y, the largest probability and the entropy of each sample.
+
+    It descends the loss, rescaled by itself, of another batch of the noisy training set after a step of the model with its weights.
+
+    Args:
+        width: >= 1; hidden units of the network.
+        lr: > 0; learning rate of its Adam.
+        weight_decay: >= 0; of it.
+        batch: >= 1; training samples in a step of it.
+        path: how its gradient reaches it: through the model's step (meta), through the weights of the other batch (direct), or both.
+    """
+    return Storm(width, lr, weight_decay, batch, path)
