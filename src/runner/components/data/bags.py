@@ -3,10 +3,10 @@
 from typing import Literal
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from runner import card
+from runner.components.data._digits import load_digits
 from runner.components.data._tables import divide, held_out
 from runner.core.data import Data, Info, Split
 from runner.core.rng import derive
@@ -69,8 +69,7 @@ def build(
     """
     if low > high:
         raise ValueError(f"low={low} is more than high={high}")
-    x, y = (torch.tensor(v) for v in load_digits(return_X_y=True))
-    x = x.float() / 16
+    x, y = load_digits()
     generator, options = torch.Generator().manual_seed(derive(split, "bags")), (size, list(positive), low, high, label, sigma)
     pools = held_out(y, test, split, True)
     train, held_back = (make(x[rows], y[rows], n, *options, generator) for rows, n in zip(pools, (bags, test_bags), strict=True))

@@ -1,9 +1,7 @@
 """1,797 handwritten digits of 8x8 pixels, shipped with scikit-learn: real data without a network."""
 
-import torch
-from sklearn.datasets import load_digits
-
 from runner import card
+from runner.components.data._digits import load_digits
 from runner.components.data._tables import table
 
 CARD = card(source="UCI optical recognition of handwritten digits, Alpaydin & Kaynak 1998", tasks=("classification",))
@@ -19,7 +17,5 @@ def build(test: float = 0.2, split: int = 0, flat: bool = True, val: float = 0.0
         val: in [0, 1); share of the training rows that are split off for validation.
         train_size: >= 1; train on so many of the training rows, as many of each class; all if not given.
     """
-
-    x, y = load_digits(return_X_y=True)
-    x = torch.tensor(x, dtype=torch.float32) / 16
-    return table(x, torch.tensor(y), test, split, shape=(64,) if flat else (1, 8, 8), scale=False, val=val, train_size=train_size)
+    x, y = load_digits()
+    return table(x, y, test, split, shape=(64,) if flat else (1, 8, 8), scale=False, val=val, train_size=train_size)

@@ -35,7 +35,7 @@ class Local:
         os.environ["RUNNER_WARM"] = json.dumps({"components": components, "folders": folders})
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with threads may hang
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([warm])
+        self.context.set_forkserver_preload([warm, "runner.components.launcher._server"])
 
     def room(self) -> int:
         return self.total - len(self.processes)

@@ -3,8 +3,10 @@
 import torch
 
 from runner import card
+from runner.components.optimizer._eager import eager
 
 CARD = card(paper="adam2015", arxiv="1412.6980", source="Kingma & Ba 2015, algorithm 1")
+Adam = eager(torch.optim.Adam)
 
 
 def build(lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0):
@@ -17,4 +19,4 @@ def build(lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float
         eps: > 0; added to the root.
         weight_decay: >= 0; added to the gradient as weight_decay * weight.
     """
-    return lambda parameters: torch.optim.Adam(parameters, lr, (beta1, beta2), eps, weight_decay)
+    return lambda parameters: Adam(parameters, lr, (beta1, beta2), eps, weight_decay)

@@ -3,8 +3,10 @@
 import torch
 
 from runner import card
+from runner.components.optimizer._eager import eager
 
 CARD = card(paper="adamw2019", arxiv="1711.05101", source="Loshchilov & Hutter 2019, algorithm 2")
+AdamW = eager(torch.optim.AdamW)
 
 
 def build(lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01):
@@ -17,4 +19,4 @@ def build(lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float
         eps: > 0; added to the root.
         weight_decay: >= 0; share lr * weight_decay by which every step shrinks the weights.
     """
-    return lambda parameters: torch.optim.AdamW(parameters, lr, (beta1, beta2), eps, weight_decay)
+    return lambda parameters: AdamW(parameters, lr, (beta1, beta2), eps, weight_decay)

@@ -3,11 +3,12 @@
 import torch
 
 from runner import card
+from runner.components.optimizer._eager import eager
 
 CARD = card(paper="lion2023", arxiv="2302.06675", source="Chen et al. 2023, algorithm 2; authors' code google/automl lion/lion_pytorch.py")
 
 
-class Lion(torch.optim.Optimizer):
+class Lion(eager(torch.optim.Optimizer)):
     """Parameters as `build` documents them."""
 
     def __init__(self, params, lr, beta1, beta2, weight_decay):

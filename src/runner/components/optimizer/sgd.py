@@ -3,8 +3,10 @@
 import torch
 
 from runner import card
+from runner.components.optimizer._eager import eager
 
 CARD = card()
+SGD = eager(torch.optim.SGD)
 
 
 def build(lr: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False):
@@ -18,4 +20,4 @@ def build(lr: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0, ne
     """
     if nesterov and not momentum:
         raise ValueError("nesterov=true needs a momentum above 0")
-    return lambda parameters: torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return lambda parameters: SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
