@@ -96,11 +96,21 @@ def entmax_package() -> dict[str, Callable]:
     }
 
 
+def adasplash() -> dict[str, Callable]:
+    try:
+        from adasplash import triton_entmax, triton_sparsemax
+    except ImportError:
+        return {}
+    return {"sparsemax": triton_sparsemax, "entmax15": lambda x: triton_entmax(x, 1.5), "entmax": lambda x: triton_entmax(x, 1.25)}
+
+
 LIBRARIES = {
+    "adasplash": adasplash(),
     "liger": liger() | L.liger(),
     "quack": quack(),
     "entmax": entmax_package() | kernel_bench_losses.entmax_package(),
     "cut_cross_entropy": L.cut_cross_entropy(),
+    "torchao": S.torchao(),
 }
 
 

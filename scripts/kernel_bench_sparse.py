@@ -16,6 +16,14 @@ LAYERS = {  # samples, inputs, outputs
 DENSITY, RANK = 0.03, 128
 
 
+def torchao() -> dict[str, Callable]:
+    try:
+        from torchao.sparsity.training.autograd import semi_structured_sparsify
+    except ImportError:
+        return {}
+    return {"semi_structured": lambda w, mask: semi_structured_sparsify(w * mask)}
+
+
 def drop_grow(w, mask, scores):
     """Which of equal ones go and come is left to topk."""
     ones = int(mask.sum())

@@ -110,6 +110,8 @@ def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing:
             loss = F.cross_entropy(s, target, None if weight is None else weight.to(s.dtype), **options)
         else:
             loss = nll(s.log_softmax(-1), target, weight, smoothing, ignore_index)
+        if math.isfinite(loss.detach().log().sum().item()):  # neither infinite nor 0
+            return loss
         hidden = hard and loss.requires_grad and (target == ignore_index).any() and masked(s)  # a row of -inf, by its loss of 0
         if math.isfinite(loss.detach().sum().item()) and not hidden:
             return loss

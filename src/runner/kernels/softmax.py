@@ -42,10 +42,15 @@ def asks(s: Tensor) -> bool:
     return s.device.type == "cpu" and not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(s)
 
 
+FEW = 8192  # values that are summed in less time than a column of them is found
+
+
 def _softmax(s: Tensor) -> Tensor:
     y = s.softmax(-1)
-    if asks(s) and not math.isnan(y.detach().select(-1, 0).sum().item()):  # a row of -inf gives NaN in every column
-        return y
+    if asks(s):
+        seen = y.detach()
+        if not math.isnan((seen if y.numel() <= FEW else seen.select(-1, 0)).sum().item()):  # a row of -inf gives NaN in every column
+            return y
     dead = s.amax(-1, keepdim=True) == -torch.inf
     return s.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
 
