@@ -53,6 +53,15 @@ def test_decimals(values, places):
     assert formats.decimals(values) == places
 
 
+def test_lists_multiply_and_a_single_value_is_the_same_for_all():
+    spec = {"data": "iris", "noise.rate": [0.2, 0.4]}
+    assert cells.axis(spec) == {"0.2": ("data=iris", "noise.rate=0.2"), "0.4": ("data=iris", "noise.rate=0.4")}
+    assert cells.axis({"noise": "pair", "noise.rate": 0.4}) == {"": ("noise=pair", "noise.rate=0.4")}
+    assert cells.axis({"ce": {"with": []}, "a": [1, 2]}) == {"ce, 1": ("with=[]", "a=1"), "ce, 2": ("with=[]", "a=2")}
+    assert cells.axis({"ce": {"with": []}, "a": 1}) == {"ce": ("a=1", "with=[]")}
+    assert cells.axis(None) == {"": ()}
+
+
 def made(found, cols=("0.0", "0.4"), key="noise.rate", seeds=(0, 1, 2), **about) -> Table:
     """A table of hand-made values: row -> a dict seed -> value for each column."""
     entries = {(row, col): Entry(values, {s: f"run{s}" for s in seeds}) for row, line in found.items() for col, values in zip(cols, line, strict=True)}

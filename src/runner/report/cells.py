@@ -3,7 +3,7 @@
 tables:
   NAME:
     rows: {ce: {with: []}, elr: {}}        # named rows: what each sets; or {KEY: [values]}, a row a value
-    cols: {noise.rate: [0.2, 0.4]}         # likewise; several keys multiply
+    cols: {noise.rate: [0.2, 0.4]}         # likewise; several keys multiply, a key with one value outside a list is the same for all
     seeds: 5
     metric: test/acc_last
 """
@@ -30,16 +30,22 @@ class Cell:
 
 def axis(spec: dict | None) -> dict[str, tuple[str, ...]]:
     """The entries of a table's rows or columns: label -> overrides. Lists of several keys multiply; without any there is one entry, called ''."""
+    same = shared(spec)
     named = {str(label): settings(values) for label, values in (spec or {}).items() if isinstance(values, dict)}
-    grid = {key: values if isinstance(values, list) else [values] for key, values in (spec or {}).items() if not isinstance(values, dict)}
+    grid = {key: values for key, values in (spec or {}).items() if isinstance(values, list)}
     found = {}
     for combination in itertools.product(*grid.values()):
         pairs = dict(zip(grid, combination, strict=True))
         label = str(next(iter(pairs.values()))) if len(pairs) == 1 else ", ".join(settings(pairs))
         found[label] = settings(pairs)
     if named and grid:
-        return {f"{a}, {b}": (*named[a], *found[b]) for a in named for b in found}
-    return named or found
+        found = {f"{a}, {b}": (*named[a], *found[b]) for a in named for b in found}
+    return {label: (*same, *own) for label, own in (found if grid or not named else named).items()}
+
+
+def shared(spec: dict | None) -> tuple[str, ...]:
+    """What all rows or columns set: keys with a value that is neither a list nor overrides of a name."""
+    return settings({key: value for key, value in (spec or {}).items() if not isinstance(value, dict | list)})
 
 
 def table(recipe: str, name: str | None = None) -> tuple[str, dict]:

@@ -82,12 +82,13 @@ def collect(recipe: str, name: str, scale: str, asked: list[cells.Cell], plan: P
     return Table(
         recipe, name, scale, spec["metric"], _key(spec.get("cols") or {}), tuple(dict.fromkeys(c.row for c in asked)),
         tuple(dict.fromkeys(c.col for c in asked)), tuple(dict.fromkeys(c.seed for c in asked)), marked(found, better), better,
-        published["source"] if cited else "", published.get("scale", "") if cited else "", extra,
+        published["source"] if cited else "", published.get("scale", "") if cited else "", (*cells.shared(spec.get("cols")), *extra),
     )  # fmt: skip
 
 
 def _key(cols: dict) -> str:
-    return next(iter(cols)) if len(cols) == 1 and not isinstance(next(iter(cols.values())), dict) else ""
+    told = [key for key, values in cols.items() if isinstance(values, list | dict)]
+    return told[0] if len(told) == 1 and isinstance(cols[told[0]], list) else ""
 
 
 def direction(metric: str, config: Config) -> str | None:
