@@ -16,7 +16,7 @@ class Info:
     """What a model must know of the data.
 
     Attributes:
-        task: `classification`, `regression` or `language`.
+        task: `classification`, `regression`, `language` or `segmentation`.
         shape: of one input without the batch: (features,), (channels, height, width) or (length,).
         outputs: classes, regression outputs, or size of the vocabulary.
         predicted: positions at the end of a sequence that have labels (n, predicted); None for all.

@@ -1,4 +1,4 @@
-"""torch's optimizers without torch._dynamo, which their first call imports: 1.4 s at the start of every run, for a compiler that does not see the optimizer here."""
+"""torch's optimizers without torch._dynamo, which their first call imports: 1.4 s at the start of a run, for a compiler that does not see them here."""
 
 import inspect
 

@@ -1,5 +1,6 @@
 """Weak-to-strong generalisation: a poor model, trained on a few true labels, labels the other samples for a better one."""
 
+import importlib
 from typing import Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch.nn import functional as F
 from runner import Duration, UserError, card
 from runner.core.targets import soft
 
+regression = importlib.import_module("runner.components.with._regression").regression  # `with` is a keyword
+
 CARD = card(
     paper="weaktostrong2023",
     arxiv="2312.09390",
@@ -17,22 +20,6 @@ CARD = card(
     tasks=("classification",),
     images=True,
 )
-
-
-def regression(x: Tensor, y: Tensor, classes: int, decay: float = 1e-3):
-    """Weights (d, C) and biases (C,) of a logistic regression that minimises mean cross entropy + decay / 2 |weights|^2."""
-    weight, bias = (torch.zeros(shape, device=x.device, requires_grad=True) for shape in ((x.shape[1], classes), (classes,)))
-    solver = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure():
-        solver.zero_grad()
-        loss = F.cross_entropy(x @ weight + bias, y) + decay / 2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        solver.step(closure)
-    return weight.detach(), bias.detach()
 
 
 def hardened(p: Tensor, balance: Tensor) -> Tensor:

@@ -1,0 +1,78 @@
+"""Votes of neighbours against scikit-learn, the pipeline on points whose outcome is plain, and its labels on digits."""
+
+import importlib
+
+import numpy as np
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from small import loop, part
+
+from runner import contracts
+
+robustft = importlib.import_module("runner.components.with.robustft")
+RUNG = {"batch": "target"}
+
+
+def test_votes_against_scikit_learn():
+    g = torch.Generator().manual_seed(0)
+    x, pool, y = torch.randn(30, 3, generator=g), torch.randn(50, 3, generator=g), torch.randint(4, (50,), generator=g)
+    theirs = KNeighborsClassifier(7).fit(pool.numpy(), y.numpy()).predict_proba(x.numpy())
+    assert np.allclose(robustft.neighbours(x, pool, y, 7, 4).numpy(), theirs, atol=1e-6)
+    others = torch.arange(50) != 9
+    alone = robustft.neighbours(pool[9:10], pool[others], y[others], 7, 4)
+    assert torch.allclose(robustft.neighbours(pool, pool, y, 7, 4, same=True)[9:10], alone)
+
+
+def test_held_out_predictions_do_not_depend_on_the_own_label():
+    g = torch.Generator().manual_seed(1)
+    x, y = torch.randn(40, 3, generator=g), torch.randint(3, (40,), generator=g)
+    one = robustft.held_out(x, y, 4, 3, 0.1, torch.Generator().manual_seed(5))
+    z = y.clone()
+    z[7] = (z[7] + 1) % 3
+    other = robustft.held_out(x, z, 4, 3, 0.1, torch.Generator().manual_seed(5))
+    assert torch.allclose(one[7], other[7], atol=1e-4)
+    assert (one - other).abs().max() > 1e-2
+    assert torch.allclose(one.sum(1), torch.ones(40), atol=1e-5)
+
+
+def blobs(**options):
+    """Three tight, far blobs of 30; every fifth label is wrong."""
+    made = loop(part(robustft.build(neighbours=15, decay=0.1, **options), "with/robustft", rung=RUNG), n=90)
+    state, hook = made.state, made.components[-1].object
+    truth = torch.arange(90) % 3
+    x = 0.1 * torch.randn(90, 5, generator=torch.Generator().manual_seed(2))
+    x[torch.arange(90), truth] += 5
+    wrong = torch.arange(90) % 5 == 0
+    state.data.train.x, state.data.train.y = x, torch.where(wrong, (truth + 1) % 3, truth)
+    hook.setup(state)
+    return state, hook, truth, wrong
+
+
+def test_wrong_labels_are_found_and_replaced():
+    state, hook, truth, wrong = blobs(quantile=1.0)
+    assert torch.equal(state.per_sample["selected"], (~wrong).float())
+    assert torch.equal(state.per_sample["robustft"], truth)
+    assert state.per_sample["robustft/kept"].all()
+    batch = hook.batch(state, state.data.train.fetch(torch.arange(8)))
+    assert torch.equal(batch.t, truth[:8])
+    assert torch.equal(batch.y, state.data.train.y[:8])
+
+
+def test_nothing_relabelled_is_used_at_quantile_zero():
+    state, hook, _, wrong = blobs(quantile=0.0)
+    assert torch.equal(state.per_sample["robustft/kept"], ~wrong)
+    assert hook.batch(state, state.data.train.fetch(torch.arange(8))).i.tolist() == [k for k in range(8) if k % 5]
+    lost = hook.batch(state, state.data.train.fetch(torch.tensor([0, 5])))  # a batch of which nothing is left has no weight
+    assert lost.w.tolist() == [0.0]
+
+
+def test_on_digits_sure_relabels_are_right_more_often():
+    tree = contracts.config("with", "robustft", {"quantile": 0.5}) | {"noise": {"name": "symmetric", "rate": 0.6}}
+    state = contracts.start(tree).state
+    train = state.data.train
+    kept, clean = state.per_sample["robustft/kept"], state.per_sample["selected"] > 0
+    right = state.per_sample["robustft"] == train.clean
+    sure, unsure = right[kept & ~clean].float().mean(), right[~kept].float().mean()
+    assert sure > unsure + 0.05
+    assert sure > (train.y == train.clean)[~clean].float().mean() + 0.3
+    assert right[clean].float().mean() > 0.95
