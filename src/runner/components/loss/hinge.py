@@ -1,0 +1,23 @@
+"""Hinge loss of several classes: how far the label's score is from being one above the best of the others."""
+
+import torch
+from torch.nn import functional as F
+
+from runner import card
+from runner.core.targets import expected
+
+CARD = card(
+    paper="crammersinger2001", source="Crammer & Singer 2001, section 3; with weight decay a support vector machine", tasks=("classification", "language")
+)
+
+
+def build():
+    """max(0, 1 + max_{c != y} z_c - z_y), per sample; of soft targets the mean over labels drawn from them."""
+
+    def loss(logits, target):
+        classes = logits.shape[-1]
+        itself = torch.eye(classes, dtype=torch.bool, device=logits.device)
+        rival = logits.unsqueeze(-2).expand(*logits.shape, classes).masked_fill(itself, -torch.inf).amax(-1)  # (..., C): the best of the others
+        return expected(F.relu(1 + rival - logits), target)
+
+    return loss
