@@ -37,16 +37,17 @@ def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> 
 
 def _reference(x: Tensor, normalise: bool, softmax=None) -> Tensor:
     """`softmax` is plain torch unless another is given."""
-    s = least = accumulator(x)
-    if softmax is None and not masked(s):
+    s = accumulator(x)
+    bottom = s.amin(-1, keepdim=True) if normalise and softmax is None else s
+    if softmax is None and not masked(bottom):
         p = s.softmax(-1)
     else:
         p = (softmax or REFERENCES["softmax"])(s)
         live = s != -torch.inf
-        least = s.where(live, torch.inf) if normalise else s
+        bottom = s.where(live, torch.inf).amin(-1, keepdim=True) if normalise else s
         s = s.where(live, 0)
     if normalise:
-        low, high = -torch.relu(-least.amin(-1, keepdim=True)), torch.relu(s.amax(-1, keepdim=True))
+        low, high = -torch.relu(-bottom), torch.relu(s.amax(-1, keepdim=True))
         width = high - low
         s = (s - low) / width.where(width != 0, 1)
     return (s * p).to(x.dtype)

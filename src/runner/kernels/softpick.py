@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits
+from .references import masked
 
 
 def softpick(x: Tensor, dim: int = -1, eps: float = 1e-6) -> Tensor:
@@ -27,7 +28,10 @@ def _reference(x: Tensor, eps: float) -> Tensor:
     top = x.detach().amax(-1, keepdim=True).clamp_min(0)
     one = (-top).exp()
     e = (x - top).exp() - one
-    return e.relu() / (e.abs().where(x != -torch.inf, 0).sum(-1, keepdim=True) + eps * one)
+    size = e.abs()
+    if masked(x):
+        size = size.where(x != -torch.inf, 0)
+    return e.relu() / (size.sum(-1, keepdim=True) + eps * one)
 
 
 @dispatch.kernel("softpick")
