@@ -32,6 +32,10 @@ TASKS = {
     "language": {
         "data": {"name": "modular", "modulus": 13}, "model": {"name": "gpt", "width": 16, "depth": 1, "heads": 2}, "eval": ("accuracy", "loss"),
     },
+    "segmentation": {
+        "data": {"name": "ellipses", "size": 16, "train_size": 100, "test_size": 20}, "model": {"name": "unet", "width": 4, "depth": 1},
+        "eval": ("accuracy", "loss"),
+    },
 }  # fmt: skip
 DRAWN = ("loss", "learner", "with", "sparsity", "noise", "optimizer", "schedule", "softmax", "model", "data", "eval", "probe", "trainer")
 MULTI = {group for group, many in registry.GROUPS.items() if many}

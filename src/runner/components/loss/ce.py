@@ -3,7 +3,7 @@
 from runner import card
 from runner.components.loss._parts import cross_entropy
 
-CARD = card(tasks=("classification", "language"))
+CARD = card(tasks=("classification", "language", "segmentation"))
 
 
 def build():
