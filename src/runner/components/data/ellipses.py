@@ -19,7 +19,7 @@ def smooth(n: int, size: int, cells: int, generator: torch.Generator):
     return fine / fine.std().clamp_min(1e-6)
 
 
-def draw(n: int, size: int, classes: int, empty: float, texture: float, noise: float, last: float, generator: torch.Generator):
+def draw(n: int, size: int, classes: int, empty: float, texture: float, noise: float, generator: torch.Generator):
     """n images (n, 3, size, size) and the classes of their pixels (n, size, size); 0 is the ground."""
     axis = (torch.arange(size) + 0.5) / size
     rows, columns = axis.view(1, -1, 1), axis.view(1, 1, -1)
@@ -28,7 +28,7 @@ def draw(n: int, size: int, classes: int, empty: float, texture: float, noise: f
     y = torch.zeros(n, size, size, dtype=torch.long)
     bright = texture * smooth(n, size, max(2, size // 8), generator)
     for c in range(1, classes):
-        largest = 0.3 - (0.3 - last) * (c - 1) / max(1, classes - 2)  # radius: from 0.3 of a side, the first class, to `last`
+        largest = 0.3 - 0.1 * (c - 1) / max(1, classes - 2)  # radius: from 0.3 of a side, the first class, to 0.2, the last
         a, b, turn = uniform(0.6 * largest, largest), uniform(0.6 * largest, largest), uniform(0, math.pi)
         down, right = rows - uniform(0.2, 0.8), columns - uniform(0.2, 0.8)
         along, across = down * turn.cos() + right * turn.sin(), right * turn.cos() - down * turn.sin()
@@ -42,7 +42,7 @@ def draw(n: int, size: int, classes: int, empty: float, texture: float, noise: f
 
 def build(
     train_size: int = 200, test_size: int = 200, val_size: int = 100, classes: int = 4, size: int = 32, empty: float = 0.0,
-    texture: float = 0.5, noise: float = 0.5, last: float = 0.2, split: int = 0,
+    texture: float = 0.5, noise: float = 0.5, split: int = 0,
 ):  # fmt: skip
     """One ellipse of each class in an image, the ground being class 0; a class that others cover is not seen.
 
@@ -55,11 +55,10 @@ def build(
         empty: in [0, 1); share of the images, of all splits, that show the ground alone.
         texture: >= 0; deviation of smooth changes of brightness; the colours of classes have an amplitude of 0.6 to 1.4.
         noise: >= 0; deviation of the noise of each number of a pixel.
-        last: > 0; largest radius of the last class, in sides of the image; that of the first is 0.3.
         split: >= 0; which draw of images.
     """
     splits = []
     for name, n in (("train", train_size), ("test", test_size), ("val", val_size)):  # each from its own stream: sizes do not change other splits
         generator = torch.Generator().manual_seed(derive(split, "ellipses", name))
-        splits.append(Split(*draw(n, size, classes, empty, texture, noise, last, generator)) if n else None)
+        splits.append(Split(*draw(n, size, classes, empty, texture, noise, generator)) if n else None)
     return Data(Info("segmentation", (3, size, size), classes), *splits)
