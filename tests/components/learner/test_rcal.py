@@ -98,7 +98,7 @@ def test_samples_and_drawn_features_balance_the_classes():
 def test_drawn_features_have_the_recovered_distributions():
     learner, state, batch = setting(fill=3.0, stay=0.0)
     seen = []
-    learner.last[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    learner.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     loss, labels = state.loss, []
     state.loss = lambda z, t: labels.append(t) or loss(z, t)
     for _ in range(400):

@@ -35,7 +35,6 @@ def test_every_bit_is_that_of_torch(name):
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert isinstance(mine, type(peer))
     assert mine.state_dict()["param_groups"] == peer.state_dict()["param_groups"]
-    assert not any(w.requires_grad and w.grad_fn for w in a)
 
 
 def test_a_closure_has_gradients():

@@ -1,10 +1,10 @@
 """How a network spreads its features: the singular values of the matrix of all samples' features."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from runner import UserError, card
+from runner import card
+from runner.core.features import classifier, inputs
 
 CARD = card(
     paper="nmtune2024",
@@ -26,16 +26,10 @@ class Spectrum:
         self.splits = splits
 
     def measure(self, state, split):
-        last = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if last is None:
-            raise UserError("eval/spectrum measures what the last linear layer of the model is given; this model has none")
-        seen = []
-        handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
+        last = classifier(state.model, "eval/spectrum")
+        with inputs(last) as seen:
             for batch in split.batches(torch.arange(len(split)), state.eval_batch, state.device):
                 state.model(batch.x)
-        finally:
-            handle.remove()
         share = spectrum(torch.cat(seen))
         return {"sve": torch.special.entr(share).sum(), "lsvr": -share[0].log()}
 

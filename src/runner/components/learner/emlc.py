@@ -8,6 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from runner import UserError, card
+from runner.core.features import classifier, inputs
 from runner.core.targets import soft
 
 CARD = card(
@@ -27,11 +28,6 @@ class Gate(nn.Module):
 
     def forward(self, features, y):
         return self.keep(torch.cat([features, self.label(y)], -1)).sigmoid()
-
-
-def classifier(net):
-    """The last linear layer, or None."""
-    return next((m for m in reversed(list(net.modules())) if isinstance(m, nn.Linear)), None)
 
 
 def meta_term(state, z, losses, targets, clean, lr):
@@ -58,9 +54,7 @@ class EMLC:
     def setup(self, state):
         if state.data.val is None:
             raise UserError("learner/emlc learns to correct from a clean validation split, which this data has not; add data.val=0.1")
-        last = classifier(state.model)
-        if last is None:
-            raise UserError("learner/emlc takes what the last linear layer of the model is given as features; this model has none")
+        last = classifier(state.model, "learner/emlc")
         self.teacher = copy.deepcopy(state.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/emlc"))
@@ -69,12 +63,8 @@ class EMLC:
 
     def read(self, x):
         """The teacher's features and outputs."""
-        seen = []
-        handle = classifier(self.teacher).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
+        with inputs(classifier(self.teacher, "learner/emlc")) as seen:
             z = self.teacher(x)
-        finally:
-            handle.remove()
         return seen[0], z
 
     def compute(self, state, batch):

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from runner import Duration, UserError, card
+from runner import Duration, card
 from runner.core.data import LoadedSplit
+from runner.core.features import classifier, inputs
 from runner.core.targets import soft
 
 CARD = card(
@@ -46,7 +47,7 @@ class INS:
 
     def setup(self, state):
         train, d = state.data.train, state.device
-        self.last = self.linear(state.model)
+        self.last = classifier(state.model, "learner/ins")
         self.bag = train.side.get("bag", torch.arange(len(train), device=d))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/ins"))
@@ -61,18 +62,10 @@ class INS:
         self.allowed[:, 0] = 1  # instances of a positive bag may be negative
         state.per_sample["ins"] = self.allowed / self.allowed.sum(1, keepdim=True) if self.memory < 1 else labels
 
-    def linear(self, model):
-        found = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
-        if found is None:
-            raise UserError("learner/ins compares the inputs of the last linear layer, and this model has none")
-        return found
-
     def both(self, model, head, x):
         """Outputs and projected features, on the unit sphere."""
-        seen = []
-        handle = self.linear(model).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        z = model(x)
-        handle.remove()
+        with inputs(classifier(model, "learner/ins")) as seen:
+            z = model(x)
         return z, F.normalize(head(seen[0]).float())
 
     def view(self, state, batch):

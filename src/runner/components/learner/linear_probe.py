@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import Duration, UserError, card
+from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(
@@ -26,9 +27,7 @@ class LinearProbe:
         self.pretext, self.pretraining = pretext, pretraining
 
     def setup(self, state):
-        self.classifier = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if self.classifier is None:
-            raise UserError("learner/linear_probe trains the last linear layer of the model, which has none")
+        self.classifier = classifier(state.model, "learner/linear_probe")
         if state.info.shape[-1] != state.info.shape[-2]:
             raise UserError(f"learner/linear_probe turns square images; the data has {state.info.shape[-2]}x{state.info.shape[-1]}")
         with torch.random.fork_rng(devices=[]):
@@ -41,12 +40,8 @@ class LinearProbe:
 
     def features(self, state, x):
         """What the classifier is given."""
-        seen = []
-        handle = self.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
+        with inputs(self.classifier) as seen:
             state.model(x)
-        finally:
-            handle.remove()
         return seen[0]
 
     def compute(self, state, batch):

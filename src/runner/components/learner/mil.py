@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from runner import UserError, card
+from runner import card
 from runner.core.data import LoadedSplit
+from runner.core.features import classifier, inputs
 
 CARD = card(
     paper="weakstil2021",
@@ -26,9 +27,7 @@ class MIL:
         self.bag = train.side.get("bag", torch.arange(len(train), device=state.device))
         if self.pooling != "attention":
             return
-        self.last = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if self.last is None:
-            raise UserError("learner/mil pools the inputs of the last linear layer, and this model has none")
+        self.last = classifier(state.model, "learner/mil")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/mil"))
             self.gate = nn.ModuleList([nn.Linear(self.last.in_features, self.hidden) for _ in range(2)] + [nn.Linear(self.hidden, 1)]).to(state.device)
@@ -45,10 +44,8 @@ class MIL:
         """Of each instance: features where attention needs them, outputs of the model, and how much attention it draws."""
         if self.pooling != "attention":
             return None, state.model(x), None
-        seen = []
-        handle = self.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        z = state.model(x)
-        handle.remove()
+        with inputs(self.last) as seen:
+            z = state.model(x)
         tanh, sigmoid, weight = self.gate
         return seen[0], z, weight(tanh(seen[0]).tanh() * sigmoid(seen[0]).sigmoid())[:, 0]
 

@@ -3,11 +3,11 @@
 from typing import Literal
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from runner import Duration, UserError, card
 from runner.components.learner._selection import TwoNetworks
+from runner.core.features import classifier, inputs
 from runner.core.selection import only, smallest
 
 CARD = card(
@@ -18,40 +18,30 @@ CARD = card(
     rung={"batch": "mix"},
     tasks=("classification",),
 )
-
-
-def classifier(net):
-    """The last linear layer, or None."""
-    return next((m for m in reversed(list(net.modules())) if isinstance(m, nn.Linear)), None)
+NAME = "learner/nested_co_teaching"
 
 
 def features(net, x):
     """What the classifier is given."""
-    seen = []
-    handle = classifier(net).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    try:
+    with inputs(classifier(net, NAME)) as seen:
         net(x)
-    finally:
-        handle.remove()
     return seen[0]
 
 
 def logits(net, features, k):
     """Those of the first k features alone."""
-    last = classifier(net)
+    last = classifier(net, NAME)
     return F.linear(features[:, :k], last.weight[:, :k], last.bias)
 
 
 class NestedCoTeaching(TwoNetworks):
     def __init__(self, sigma, units, pretraining, forget, predictor):
-        super().__init__("learner/nested_co_teaching", forget, "0ep", 1.0, predictor)
+        super().__init__(NAME, forget, "0ep", 1.0, predictor)
         self.sigma, self.units, self.pretraining = sigma, units, pretraining
 
     def setup(self, state):
         super().setup(state)
-        last = classifier(state.model)
-        if last is None:
-            raise UserError("learner/nested_co_teaching truncates what the last linear layer of the model is given; this model has none")
+        last = classifier(state.model, NAME)
         self.drawn = self.used = d = last.in_features
         if self.units is not None:
             if self.units > d:

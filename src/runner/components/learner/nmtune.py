@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from runner import Duration, UserError, card
+from runner import Duration, card
+from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(
@@ -39,10 +40,8 @@ class NMTune:
         self.weights = (consistency, covariance, singular)
 
     def setup(self, state):
-        self.last = [next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)]
-        if self.last[0] is None:
-            raise UserError("learner/nmtune tunes on what the last linear layer of the model is given; this model has none")
-        d, n = self.last[0].in_features, len(state.data.train)
+        self.last = classifier(state.model, "learner/nmtune")
+        d, n = self.last.in_features, len(state.data.train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/nmtune"))
             self.head = nn.Linear(d, state.info.outputs).to(state.device)
@@ -55,13 +54,8 @@ class NMTune:
         return [Phase("pretraining", self.pretraining), Phase("tuning", None, fresh=True)]
 
     def features(self, state, x):
-        seen = []
-        handle = self.last[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
-            with torch.no_grad():
-                state.model(x)
-        finally:
-            handle.remove()
+        with torch.no_grad(), inputs(self.last) as seen:
+            state.model(x)
         return seen[0].flatten(1)
 
     def batch(self, state, batch):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from runner import Duration, UserError, card
 from runner.components.learner._contrast import another_view, classmates, hyperplane, mixing, pairs, scaled
 from runner.components.learner._mixture import lower_component
+from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
 from runner.core.selection import only
 from runner.core.targets import soft
@@ -33,9 +34,9 @@ class Pls:
 
     def setup(self, state):
         modules, train = dict(state.model.named_modules()), state.data.train
-        self.last = next((m for m in reversed(modules.values()) if isinstance(m, nn.Linear)), None)
-        if self.last is None or self.layer not in modules:
-            raise UserError(f"learner/pls: the model has no {'linear layer' if self.last is None else 'module ' + self.layer}")
+        self.last = classifier(state.model, "learner/pls")
+        if self.layer not in modules:
+            raise UserError(f"learner/pls: the model has no module {self.layer}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/pls", "head"))
             self.head = nn.Linear(self.last.in_features, WIDTH).to(state.device)
@@ -48,10 +49,8 @@ class Pls:
 
     def outputs(self, state, x):
         """Of the model and of the head of the contrastive losses."""
-        seen = []
-        handle = self.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        z = state.model(x)
-        handle.remove()
+        with inputs(self.last) as seen:
+            z = state.model(x)
         return z, self.head(seen[0])
 
     @torch.no_grad()

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner import Duration, UserError, card
+from runner import Duration, card
 from runner.components.learner._calibration import borrowed, inliers, roots, statistics
+from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(
@@ -44,10 +45,8 @@ class RCAL:
         self.known: dict[str, Tensor] = {}
 
     def setup(self, state):
-        self.last = [next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)]
-        if self.last[0] is None:
-            raise UserError("learner/rcal works on what the last linear layer of the model is given; this model has none")
-        d = self.last[0].in_features
+        self.last = classifier(state.model, "learner/rcal")
+        d = self.last.in_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/rcal"))
             self.project = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, 32)).to(state.device)
@@ -57,12 +56,8 @@ class RCAL:
 
     def features(self, state, x):
         """What the classifier is given (B, d)."""
-        seen = []
-        handle = self.last[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
+        with inputs(self.last) as seen:
             state.model(x)
-        finally:
-            handle.remove()
         return seen[0].flatten(1)
 
     @torch.no_grad()
@@ -88,18 +83,18 @@ class RCAL:
         if not state.phase:
             stream = state.rng("learner/rcal")
             features = [self.features(state, view(batch.x, stream)) for _ in range(2)]
-            batch.z = self.last[0](features[0]).detach()
+            batch.z = self.last(features[0]).detach()
             return contrast(*map(self.project, features), self.temperature)
         state.model.eval()  # its normalisation stands still, as where the distributions were taken
         features, known = self.features(state, batch.x), self.known
-        batch.z = self.last[0](features)
+        batch.z = self.last(features)
         losses = state.loss(batch.z, batch.t)
         if known["missing"].any():
             stream = state.rng("learner/rcal")
             c = torch.multinomial(known["missing"].cpu().float(), len(batch.i), replacement=True, generator=stream).to(features.device)
             drawn = known["means"][c] + torch.einsum("bij,bj->bi", known["roots"][c], torch.randn(features.shape, generator=stream).to(features))
             share = known["missing"].sum() / (known["missing"].sum() + len(state.data.train))
-            losses = (1 - share) * losses + share * state.loss(self.last[0](drawn), c)
+            losses = (1 - share) * losses + share * state.loss(self.last(drawn), c)
         if self.stay:
             losses = losses + self.stay * (features - state.per_sample["rcal"][batch.i]).square().sum(1) / known["spread"]
         return losses

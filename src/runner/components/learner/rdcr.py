@@ -8,6 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from runner import Duration, UserError, card
+from runner.core.features import classifier, inputs
 
 CARD = card(
     paper="rdcr2019",
@@ -21,20 +22,13 @@ CARD = card(
 )
 
 
-def classifier(net):
-    """The last linear layer, or None."""
-    return next((m for m in reversed(list(net.modules())) if isinstance(m, nn.Linear)), None)
-
-
 class RDCR:
     def __init__(self, rotation, consistency, share, decay, ramp):
         self.rotation, self.consistency, self.share, self.decay, self.ramp = rotation, consistency, share, decay, ramp
         self.teacher: dict[str, torch.Tensor] = {}
 
     def setup(self, state):
-        last = classifier(state.model)
-        if last is None:
-            raise UserError("learner/rdcr splits what the last linear layer of the model is given; this model has none")
+        last = classifier(state.model, "learner/rdcr")
         if state.info.shape[-1] != state.info.shape[-2]:
             raise UserError(f"learner/rdcr turns square images; the data has {state.info.shape[-2]}x{state.info.shape[-1]}")
         self.cut = int(self.share * last.in_features)  # features of the turn; the others are those of the class
@@ -47,17 +41,14 @@ class RDCR:
 
     def read(self, state, x, weights=None):
         """Features of the turn (B, cut) and class outputs (B, C), by the model or by other weights of it."""
-        last, seen = classifier(state.model), []
-        handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
+        last = classifier(state.model, "learner/rdcr")
+        with inputs(last) as seen:
             state.model(x) if weights is None else functional_call(state.model, weights, (x,))
-        finally:
-            handle.remove()
         matrix, bias = (last.weight, last.bias) if weights is None else self.head(state, weights)
         return seen[0][:, : self.cut], F.linear(seen[0][:, self.cut :], matrix[:, self.cut :], bias)
 
     def head(self, state, weights):
-        last = classifier(state.model)
+        last = classifier(state.model, "learner/rdcr")
         name = next(n for n, module in state.model.named_modules() if module is last)
         return weights[f"{name}.weight"], weights.get(f"{name}.bias")
 

@@ -3,11 +3,11 @@
 from typing import Literal
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from runner import Duration, UserError, card
+from runner import Duration, card
 from runner.components.learner._mixture import lower_component
+from runner.core.features import classifier, inputs
 from runner.core.selection import only
 
 CARD = card(
@@ -79,22 +79,19 @@ class Tabasco:
         self.warmup, self.rule = warmup, rule
 
     def setup(self, state):
-        self.last = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if self.last is None:
-            raise UserError("learner/tabasco compares the inputs of the last linear layer, and this model has none")
+        self.last = classifier(state.model, "learner/tabasco")
         state.per_sample["selected"] = torch.ones(len(state.data.train), device=state.device)
 
     @torch.no_grad()
     def outputs(self, state):
         """Features and outputs of all training samples."""
-        train, features, z = state.data.train, [], []
-        handle = self.last.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].float().flatten(1)))
+        train, z = state.data.train, []
         state.model.eval()
-        for batch in train.batches(torch.arange(len(train)), state.eval_batch, state.device):
-            z.append(state.model(batch.x).float())
+        with inputs(self.last) as seen:
+            for batch in train.batches(torch.arange(len(train)), state.eval_batch, state.device):
+                z.append(state.model(batch.x).float())
         state.model.train()
-        handle.remove()
-        return torch.cat(features), torch.cat(z)
+        return torch.cat(seen).float().flatten(1), torch.cat(z)
 
     def epoch_start(self, state):
         if state.step < state.clock.steps(self.warmup):

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import UserError, card
+from runner.core.features import classifier, inputs
 
 CARD = card(
     paper="pi2023",
@@ -20,9 +21,7 @@ class Tram:
 
     def setup(self, state):
         train = state.data.train
-        self.classifier = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if self.classifier is None:
-            raise UserError("learner/tram trains the last linear layer of the model apart, and this model has none")
+        self.classifier = classifier(state.model, "learner/tram")
         given = train.side.get("privileged")
         if given is None and not self.random:
             raise UserError("learner/tram has no privileged information; add noise=[symmetric,privileged] or learner.random=16")
@@ -39,12 +38,8 @@ class Tram:
 
     def features(self, state, x):
         """What the last linear layer is given."""
-        seen = []
-        handle = self.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
+        with inputs(self.classifier) as seen:
             state.model(x)
-        finally:
-            handle.remove()
         return seen[0]
 
     def compute(self, state, batch):

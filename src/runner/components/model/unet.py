@@ -11,7 +11,7 @@ from runner import UserError, card
 CARD = card(
     paper="unet2015",
     arxiv="1505.04597",
-    source="Ronneberger et al. 2015, figure 1, with padded convolutions, normalisation and interpolation before a convolution in place of a transposed one",
+    source="Ronneberger et al. 2015, with padded convolutions, normalisation and interpolation before a convolution in place of a transposed one",
     tasks=("segmentation",),
 )
 

@@ -8,7 +8,7 @@ from runner import UserError, card
 CARD = card(
     paper="adawac2023",
     arxiv="2210.01891",
-    source="Dong et al. 2023, algorithm 1; authors' code gail-yxie/adawac, models.py (both terms in one step of the weights, the mean of both views' losses) "
+    source="Dong et al. 2023, by the authors' code gail-yxie/adawac, models.py (both terms in one step of the weights, the mean of both views' losses) "
     "and run_transunet.sh (lam = rate = 2); there the views are turned and mirrored with their labels, and a Dice loss is added",
     off={"start": 1.0, "strength": 0.0},
     close=True,

@@ -9,7 +9,7 @@ from runner import card
 CARD = card(
     paper="adele2022",
     arxiv="2110.03740",
-    source="Liu et al. 2022, section 4; authors' code Kangningthu/ADELE, SegThor/brat/label_correction.py, train_segthor.py and lib/utils/JSD_loss.py; "
+    source="Liu et al. 2022, by the authors' code Kangningthu/ADELE, SegThor/brat/label_correction.py, train_segthor.py and lib/utils/JSD_loss.py; "
     "drop 0.9, tau 0.7 (SegTHOR, 0.8 for VOC), rho 0.8, lam 1, scales 0.7 and 1.5 from README.md; logits are not divided by the number of scales here",
     off={"scales": [], "drop": 1.0},
     rung={"batch": "target", "losses": "correct"},

@@ -3,10 +3,10 @@
 from typing import Literal
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from runner import Duration, UserError, card
+from runner import Duration, card
+from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(
@@ -64,17 +64,13 @@ class KnnCleaning:
     @torch.no_grad()
     def represent(self, state):
         """Inputs of the last linear layer and outputs, for all training samples."""
-        last = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if last is None:
-            raise UserError("with/knn_cleaning compares the inputs of the last linear layer, and this model has none")
-        seen, outputs, training = [], [], state.model.training
-        handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float()))
+        outputs, training = [], state.model.training
         state.model.eval()
-        for batch in state.data.train.batches(torch.arange(len(state.data.train)), state.eval_batch, state.device):
-            outputs.append(state.model(batch.x))
-        handle.remove()
+        with inputs(classifier(state.model, "with/knn_cleaning")) as seen:
+            for batch in state.data.train.batches(torch.arange(len(state.data.train)), state.eval_batch, state.device):
+                outputs.append(state.model(batch.x))
         state.model.train(training)
-        return torch.cat(seen), torch.cat(outputs)
+        return torch.cat(seen).float(), torch.cat(outputs)
 
     def suspicious(self, state, suspects):
         """Which of these samples, all of the catch-all class, seem to be positive, and what."""

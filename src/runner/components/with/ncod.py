@@ -1,9 +1,9 @@
 """NCOD: labels count as far as the sample resembles its class, and numbers of their own discount those that the network never predicts."""
 
 import torch
-from torch import nn
 
-from runner import UserError, card
+from runner import card
+from runner.core.features import classifier
 from runner.core.targets import soft
 
 CARD = card(
@@ -24,9 +24,7 @@ class NCOD:
         self.features = None  # of the pass that is under way
 
     def setup(self, state):
-        layer = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if layer is None:
-            raise UserError("with/ncod compares what the last linear layer of the model is given; this model has none")
+        layer = classifier(state.model, "with/ncod")
         n, d = len(state.data.train), layer.in_features
         state.per_sample["ncod/u"] = torch.full((n,), 1e-8, device=state.device)
         state.per_sample["ncod/features"] = torch.rand(n, d, generator=state.rng("with/ncod")).to(state.device)

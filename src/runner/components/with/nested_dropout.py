@@ -1,9 +1,9 @@
 """Nested dropout: the classifier is given the first k features only, with k drawn anew for each batch. Chen et al. 2022."""
 
 import torch
-from torch import nn
 
 from runner import UserError, card
+from runner.core.features import classifier, inputs
 
 CARD = card(
     paper="nesteddropout2022",
@@ -21,16 +21,14 @@ class NestedDropout:
         self.sigma, self.mu, self.units = sigma, mu, units
 
     def setup(self, state):
-        self.classifier = next((m for m in reversed(list(state.model.modules())) if isinstance(m, nn.Linear)), None)
-        if self.classifier is None:
-            raise UserError("with/nested_dropout truncates what the last linear layer of the model is given; this model has none")
+        self.classifier = classifier(state.model, "with/nested_dropout")
         self.drawn = self.used = d = self.classifier.in_features
         if self.units is not None and self.units > d:
             raise UserError(f"with.nested_dropout.units={self.units} is more than the {d} features of the model")
         self.classifier.register_forward_pre_hook(self._truncate)
 
-    def _truncate(self, module, inputs):
-        (features,) = inputs
+    def _truncate(self, module, given):
+        (features,) = given
         k = self.drawn if module.training else self.used
         return None if k == features.shape[-1] else features * (torch.arange(features.shape[-1], device=features.device) < k)
 
@@ -48,16 +46,15 @@ class NestedDropout:
         self.used = d = self.classifier.in_features
         if state.data.val is None or not self.sigma:
             return d
-        seen, right, training = [], torch.zeros(d, device=state.device), state.model.training
+        right, training = torch.zeros(d, device=state.device), state.model.training
         state.model.eval()
-        handle = self.classifier.register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[0]))
-        for batch in state.predictions(state.data.val):
-            features = seen.pop()
-            z = batch.z - features @ self.classifier.weight.detach().T  # the bias, in the outputs' shape
-            for k in range(d):
-                z += features[:, k, None] * self.classifier.weight.detach()[:, k]
-                right[k] += (z.argmax(-1) == batch.y).sum()
-        handle.remove()
+        with inputs(self.classifier) as seen:
+            for batch in state.predictions(state.data.val):
+                features = seen.pop()
+                z = batch.z - features @ self.classifier.weight.detach().T  # the bias, in the outputs' shape
+                for k in range(d):
+                    z += features[:, k, None] * self.classifier.weight.detach()[:, k]
+                    right[k] += (z.argmax(-1) == batch.y).sum()
         state.model.train(training)
         state.forget_predictions()
         return 1 + int(right.argmax())
