@@ -61,9 +61,9 @@ def test_weights_are_learned_at_a_constant_rate_and_noted():
     tree["data"]["val"] = 0.1
     loop = contracts.start(tree)
     learner = loop.components[0].object
-    before = [p.detach().clone() for p in learner.weigh.parameters()]
+    before = [p.detach().clone() for p in learner.network.parameters()]
     loop.run()
-    assert any(not torch.equal(p, q) for p, q in zip(before, learner.weigh.parameters(), strict=True))
+    assert any(not torch.equal(p, q) for p, q in zip(before, learner.network.parameters(), strict=True))
     assert learner.adam.param_groups[0]["lr"] == 1e-3
     assert loop.state.optimizer.param_groups[0]["lr"] < 0.05
     weights = loop.state.per_sample["selected"]

@@ -28,7 +28,7 @@ def test_features_by_hand():
 def test_weights_are_positive_with_mean_one():
     storm = Storm(8, 0.1, 0.0, 4, "both")
     torch.manual_seed(0)
-    storm.rescale = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    storm.network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     found = storm.weights(torch.randn(7, 3), torch.arange(7) % 3, torch.rand(7))
     assert (found > 0).all()
     assert found.mean().item() == pytest.approx(1, abs=1e-6)
@@ -39,14 +39,14 @@ def test_gradient_against_finite_differences(path):
     """Both ways in which the rescaler matters: through the model's step, which is written out for a softmax regression, and directly."""
     torch.manual_seed(0)
     model, storm = nn.Linear(4, 3).double(), Storm(5, 0.1, 0.0, 6, path)
-    storm.rescale = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+    storm.network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
     train, other, lr = batch(9, 1), batch(6, 2), 0.7
     state = SimpleNamespace(model=model, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
 
     @torch.no_grad()
     def weighted(z, y):
         losses = -z.log_softmax(1)[torch.arange(len(y)), y]
-        return storm.rescale(features(z, y, losses))[:, 0].softmax(0) * len(y), losses
+        return storm.network(features(z, y, losses))[:, 0].softmax(0) * len(y), losses
 
     @torch.no_grad()
     def outer(weights):
@@ -60,16 +60,16 @@ def test_gradient_against_finite_differences(path):
         base = outer(weighted(train.x @ model.weight.T + model.bias, train.y)[0].double()).detach()
     fixed = features(base, other.y, -base.log_softmax(1)[torch.arange(6), other.y])
 
-    equal = storm.rescale(fixed)[:, 0].softmax(0).detach()
+    equal = storm.network(fixed)[:, 0].softmax(0).detach()
 
     @torch.no_grad()
     def held():
         z = outer(weighted(train.x @ model.weight.T + model.bias, train.y)[0].double()) if path != "direct" else other.x @ model.weight.T + model.bias
-        weights = equal if path == "meta" else storm.rescale(fixed)[:, 0].softmax(0)
+        weights = equal if path == "meta" else storm.network(fixed)[:, 0].softmax(0)
         return float((weights * -z.log_softmax(1)[torch.arange(6), other.y]).sum())
 
     found = gradient(state, storm, train, other, lr)
-    for p, g in zip(storm.rescale.parameters(), found, strict=True):
+    for p, g in zip(storm.network.parameters(), found, strict=True):
         flat = p.data.view(-1)
         for k in range(len(flat)):
             old, values = flat[k].item(), []

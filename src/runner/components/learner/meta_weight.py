@@ -5,6 +5,7 @@ from torch import nn
 from torch.func import functional_call
 
 from runner import UserError, card
+from runner.components.learner._weighing import Weighing, moved, tensors
 
 CARD = card(
     paper="mwnet2019",
@@ -17,17 +18,14 @@ CARD = card(
 
 def meta_gradient(state, weigh: nn.Module, batch, meta, lr: float) -> tuple:
     """The gradient of the loss on `meta`, after a virtual step of the model with the weighted losses of `batch`, with respect to the weights of `weigh`."""
-    trained = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
-    buffers = {name: b.clone() for name, b in state.model.named_buffers()}  # the virtual steps leave running statistics alone
+    trained, buffers = tensors(state.model)
     losses = state.loss(functional_call(state.model, (trained, buffers), (batch.x,)), batch.t)
     weighted = (weigh(losses.detach().unsqueeze(-1)).squeeze(-1) * losses).mean()
-    slopes = torch.autograd.grad(weighted, list(trained.values()), create_graph=True, allow_unused=True)
-    moved = {name: p if g is None else p - lr * g for (name, p), g in zip(trained.items(), slopes, strict=True)}
-    loss = state.loss(functional_call(state.model, (moved, buffers), (meta.x,)), meta.y).mean()
+    loss = state.loss(functional_call(state.model, (moved(trained, weighted, lr), buffers), (meta.x,)), meta.y).mean()
     return torch.autograd.grad(loss, list(weigh.parameters()))
 
 
-class MetaWeight:
+class MetaWeight(Weighing):
     def __init__(self, width, lr, weight_decay, size):
         self.width, self.lr, self.weight_decay, self.size = width, lr, weight_decay, size
 
@@ -36,34 +34,20 @@ class MetaWeight:
             raise UserError("learner/meta_weight learns its weights from a clean validation split, which this data has not; add data.val=0.1")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/meta_weight", "network"))
-            self.weigh = nn.Sequential(nn.Linear(1, self.width), nn.ReLU(), nn.Linear(self.width, 1), nn.Sigmoid()).to(state.device)
-        self.adam = torch.optim.Adam(self.weigh.parameters(), self.lr, weight_decay=self.weight_decay)
-        self.adam.param_groups[0]["initial_lr"] = self.lr
-        state.per_sample["selected"] = torch.ones(len(state.data.train), device=state.device)
-
-    def step(self, state, grads, apply):
-        def learn_then_weigh():
-            if not state.replay:
-                self.learn(state)
-            return grads()
-
-        return learn_then_weigh, apply
+            network = nn.Sequential(nn.Linear(1, self.width), nn.ReLU(), nn.Linear(self.width, 1), nn.Sigmoid())
+        self.begin(state, network, self.lr, self.weight_decay)
 
     def learn(self, state):
         """One step of the weighing network, on a random batch of the validation split."""
         rows = torch.randperm(len(state.data.val), generator=state.rng("learner/meta_weight"))[: self.size]
         meta = state.data.val.fetch(rows)
-        gradient = meta_gradient(state, self.weigh, state.batch, meta, state.optimizer.param_groups[0]["lr"])
-        for p, g in zip(self.weigh.parameters(), gradient, strict=True):
-            p.grad = g
-        self.adam.param_groups[0]["lr"] = self.lr  # the schedule is the model's alone
-        self.adam.step()
+        self.descend(meta_gradient(state, self.network, state.batch, meta, state.optimizer.param_groups[0]["lr"]))
 
     def compute(self, state, batch):
         batch.z = state.model(batch.x)
         losses = state.loss(batch.z, batch.t)
         with torch.no_grad():
-            weights = self.weigh(losses.float().unsqueeze(-1)).squeeze(-1)
+            weights = self.network(losses.float().unsqueeze(-1)).squeeze(-1)
         if not state.replay:
             state.per_sample["selected"][batch.i] = weights
         return weights * losses

@@ -7,6 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from runner import card
+from runner.components.learner._weighing import Weighing, moved, tensors
 from runner.core.targets import expected
 
 CARD = card(
@@ -28,56 +29,39 @@ def features(z, t, losses):
 
 def gradient(state, storm, batch, other, lr: float) -> tuple:
     """Of the rescaled loss on `other`, after a virtual step of the model with the rescaled losses of `batch`, with respect to the rescaler."""
-    trained = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
-    buffers = {name: b.clone() for name, b in state.model.named_buffers()}  # the virtual steps leave running statistics alone
+    trained, buffers = tensors(state.model)
     if storm.path != "direct":
         z = functional_call(state.model, (trained, buffers), (batch.x,))
         losses = state.loss(z, batch.t)
-        mean = (storm.weights(z, batch.t, losses) * losses).mean()
-        slopes = torch.autograd.grad(mean, list(trained.values()), create_graph=True, allow_unused=True)
-        trained = {name: p if g is None else p - lr * g for (name, p), g in zip(trained.items(), slopes, strict=True)}
+        trained = moved(trained, (storm.weights(z, batch.t, losses) * losses).mean(), lr)
     z = functional_call(state.model, (trained, buffers), (other.x,))
     losses = state.loss(z, other.y)
     weights = storm.weights(z, other.y, losses)
     mean = ((weights.detach() if storm.path == "meta" else weights) * losses).mean()
-    return torch.autograd.grad(mean, list(storm.rescale.parameters()))
+    return torch.autograd.grad(mean, list(storm.network.parameters()))
 
 
-class Storm:
+class Storm(Weighing):
     def __init__(self, width, lr, weight_decay, size, path):
         self.width, self.lr, self.weight_decay, self.size, self.path = width, lr, weight_decay, size, path
 
     def setup(self, state):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.rng.derive("learner/storm", "network"))
-            self.rescale = nn.Sequential(nn.Linear(4, self.width), nn.ReLU(), nn.Linear(self.width, 1)).to(state.device)
-        nn.init.zeros_(self.rescale[-1].weight)  # equal weights at first
-        nn.init.zeros_(self.rescale[-1].bias)
-        self.adam = torch.optim.Adam(self.rescale.parameters(), self.lr, weight_decay=self.weight_decay)
-        self.adam.param_groups[0]["initial_lr"] = self.lr
-        state.per_sample["selected"] = torch.ones(len(state.data.train), device=state.device)
+            network = nn.Sequential(nn.Linear(4, self.width), nn.ReLU(), nn.Linear(self.width, 1))
+        nn.init.zeros_(network[-1].weight)  # equal weights at first
+        nn.init.zeros_(network[-1].bias)
+        self.begin(state, network, self.lr, self.weight_decay)
 
     def weights(self, z, t, losses):
         """Positive, with mean 1 over the batch."""
-        return len(losses) * self.rescale(features(z, t, losses)).squeeze(-1).softmax(-1)
-
-    def step(self, state, grads, apply):
-        def learn_then_rescale():
-            if not state.replay:
-                self.learn(state)
-            return grads()
-
-        return learn_then_rescale, apply
+        return len(losses) * self.network(features(z, t, losses)).squeeze(-1).softmax(-1)
 
     def learn(self, state):
         """One step of the rescaler: what would a step of the model with its weights do to the rescaled loss on another batch?"""
         train, batch = state.data.train, state.batch
         rows = torch.randperm(len(train), generator=state.rng("learner/storm"))[: self.size]
-        found = gradient(state, self, batch, train.fetch(rows), state.optimizer.param_groups[0]["lr"])
-        for p, g in zip(self.rescale.parameters(), found, strict=True):
-            p.grad = g
-        self.adam.param_groups[0]["lr"] = self.lr  # the schedule is the model's alone
-        self.adam.step()
+        self.descend(gradient(state, self, batch, train.fetch(rows), state.optimizer.param_groups[0]["lr"]))
 
     def compute(self, state, batch):
         batch.z = state.model(batch.x)
