@@ -55,7 +55,14 @@ def started(**options):
     return launcher
 
 
-def test_statuses_and_stopping(store, monkeypatch):
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def interrupts(request):
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
+def test_statuses_and_stopping(store, monkeypatch, interrupts):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     launcher = started(cluster="local")
     submit(launcher, store, done=0, busy=3, killed="SIGKILL", waits="wait")
@@ -69,6 +76,7 @@ def test_statuses_and_stopping(store, monkeypatch):
     assert collect(launcher, 1, patience=0.1) == {}
     launcher.stop("hangs", kill=True)
     assert collect(launcher, 1)["hangs"] < 0
+    assert signal.getsignal(signal.SIGINT) == interrupts  # as it was
 
 
 def test_what_cannot_be(store, monkeypatch):

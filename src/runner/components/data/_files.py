@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -70,10 +71,21 @@ def fetch(url: str, file: Path, md5: str) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """The files of an archive under `folder`, each of them moved into place when it is complete."""
+    """The files of an archive under `folder`, each of them moved into place when all are complete; links are left out.
+
+    Raises:
+        tarfile.TarError: the archive is damaged, or names a file outside the folder.
+    """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking.") as place, tarfile.open(archive) as bundle:
-        bundle.extractall(place, filter="data")
-        for file in sorted(p for p in Path(place).rglob("*") if p.is_file()):
-            target = folder / file.relative_to(place)
+        names = [member.name for member in bundle if member.isfile()]  # extractall(filter=...) is not in every Python 3.11
+        if outside := [name for name in names if not (Path(place) / name).resolve().is_relative_to(Path(place).resolve())]:
+            raise tarfile.TarError(f"{archive} would write {outside[0]}, outside {folder}")
+        for name in names:
+            file = Path(place) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with bundle.extractfile(name) as source, file.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        for name in names:
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
+            os.replace(Path(place) / name, target)

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,18 @@ UNFIT = 70  # the status of a job that could not begin, or ran out of time too o
 ASK = 10.0  # seconds between two calls of sacct; submitit's own become rare
 PATIENCE = 15.0  # seconds until a shared file system shows the result of a job that has ended
 ENDS = {"TIMEOUT": signal.SIGXCPU, "CANCELLED": signal.SIGTERM}  # what SLURM says of jobs that left no result; others were killed
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Processes that are started meanwhile hear SIGINT, by which submitit stops those of this machine; a shell lets what it starts with & ignore it."""
+    ours = signal.getsignal(signal.SIGINT)
+    if ours == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 class Slurm:
@@ -85,7 +99,7 @@ class Slurm:
             self.executor = self.submitit.AutoExecutor(folder, cluster=self.cluster, **often)
             self.executor.update_parameters(**self.options)
         try:
-            with self.executor.batch():
+            with stoppable(), self.executor.batch():
                 handed = {job: self.executor.submit(Requeued(), self.work, *arguments) for job, arguments in self.new.items()}
         except self.submitit.core.utils.FailedJobError as error:  # sbatch refused
             raise UserError(f"launcher=slurm: {str(error).strip().splitlines()[-1]}") from error
