@@ -36,6 +36,10 @@ TASKS = {
         "data": {"name": "ellipses", "size": 16, "train_size": 100, "test_size": 20}, "model": {"name": "unet", "width": 4, "depth": 1},
         "eval": ("accuracy", "loss"),
     },
+    "detection": {
+        "data": {"name": "scenes", "size": 32, "train_size": 100, "test_size": 20, "val_size": 20}, "model": {"name": "region_cnn", "width": 4, "hidden": 8},
+        "eval": ("accuracy", "loss"),
+    },
 }  # fmt: skip
 DRAWN = ("loss", "learner", "with", "sparsity", "noise", "optimizer", "schedule", "softmax", "model", "data", "eval", "probe", "trainer")
 MULTI = {group for group, many in registry.GROUPS.items() if many}

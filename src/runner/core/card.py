@@ -32,7 +32,7 @@ def card(paper="", arxiv="", source="", off=None, close=False, rung=None, owns=(
         rung: event -> rung, its place among the hooks of that event (see `runner.core.events`).
         owns: resources that only one component of a run may own, such as `mask`.
         better: metric -> `max` or `min`, for an evaluator.
-        tasks: the kinds of task it is for (`classification`, `regression`, `language`, `segmentation`); empty for all.
+        tasks: the kinds of task it is for (`classification`, `regression`, `language`, `segmentation`, `detection`); empty for all.
         images: whether inputs must be images (channels, height, width).
         cost: upper bound on the forward passes of one step.
     """

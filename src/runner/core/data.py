@@ -16,16 +16,18 @@ class Info:
     """What a model must know of the data.
 
     Attributes:
-        task: `classification`, `regression`, `language` or `segmentation`.
+        task: `classification`, `regression`, `language`, `segmentation` or `detection`.
         shape: of one input without the batch: (features,), (channels, height, width) or (length,).
         outputs: classes, regression outputs, or size of the vocabulary.
         predicted: positions at the end of a sequence that have labels (n, predicted); None for all.
+        regions: boxes (x0, y0, x1, y1) in pixels of an image that have labels (n, regions); of which class 0 says that nothing is there.
     """
 
     task: str
     shape: tuple[int, ...]
     outputs: int
     predicted: int | None = None
+    regions: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -129,7 +131,6 @@ class Split:
 
     def batches(self, order: Tensor, size: int, device, generator: torch.Generator | None = None, epoch: int = 0) -> Iterator[Batch]:
         """The samples in this order, `size` at a time; augmented if a generator is given."""
-        del epoch
         for rows in order.to(self.y.device).split(size):
             batch = self.fetch(rows)
             if self.augment is not None and generator is not None:

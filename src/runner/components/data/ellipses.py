@@ -3,20 +3,13 @@
 import math
 
 import torch
-from torch import nn
 
 from runner import card
+from runner.components.data._textures import smooth
 from runner.core.data import Data, Info, Split
 from runner.core.rng import derive
 
 CARD = card(source="synthetic; classes differ in hue and size, and later ones lie over earlier ones", tasks=("segmentation",))
-
-
-def smooth(n: int, size: int, cells: int, generator: torch.Generator):
-    """(n, size, size), noise that varies over size / cells pixels, with a deviation of about 1."""
-    coarse = torch.randn(n, 1, cells, cells, generator=generator)
-    fine = nn.functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)[:, 0]
-    return fine / fine.std().clamp_min(1e-6)
 
 
 def draw(n: int, size: int, classes: int, empty: float, texture: float, noise: float, generator: torch.Generator):

@@ -2,7 +2,7 @@
 
 from runner import card
 
-CARD = card(better={"acc": "max"}, tasks=("classification", "language", "segmentation"))
+CARD = card(better={"acc": "max"}, tasks=("classification", "language", "segmentation", "detection"))
 
 
 class Accuracy:

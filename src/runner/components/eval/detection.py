@@ -1,0 +1,75 @@
+"""Average precision of boxes at an IoU of 0.5, as COCO measures it."""
+
+import torch
+from torch import Tensor
+
+from runner import card
+
+CARD = card(
+    source="AP50 of cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py: precision, made monotone, at 101 levels of recall; NMS of Girshick et al. 2014",
+    better={"ap50": "max", "ap50_novel": "max", "ap50_base": "max"},
+    tasks=("detection",),
+)
+MATCH, NMS = 0.5, 0.5
+
+
+def average_precision(score: Tensor, hit: Tensor, positives: int) -> float:
+    """Mean over the recalls 0, 0.01, ..., 1 of the best precision at that recall or a higher one, in percent.
+
+    Args:
+        score, hit: (d,) confidence of detections and whether each is the first one of an object.
+        positives: >= 1; objects.
+    """
+    hit = hit[score.argsort(descending=True, stable=True)].double()
+    found = hit.cumsum(0)
+    precision = (found / torch.arange(1, len(hit) + 1, device=hit.device)).flip(0).cummax(0)[0].flip(0) if len(hit) else hit
+    levels = torch.arange(101, device=hit.device).double() * 0.01  # as NumPy rounds them: precision jumps at some
+    at = torch.searchsorted(found / positives, levels)
+    return float(100 * torch.cat([precision, precision.new_zeros(1)])[at].mean())
+
+
+def match(boxes: Tensor, truth: Tensor) -> Tensor:
+    """(d,) whether each box (d, 4), the likeliest first, is the first to overlap an object (m, 4) by an IoU of 0.5; it takes the free one it overlaps most."""
+    from torchvision.ops import box_iou
+
+    iou, hit = box_iou(boxes, truth), torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for k in (iou >= MATCH).any(1).nonzero()[:, 0].tolist():
+        best, which = iou[k].max(0)
+        if best >= MATCH:
+            hit[k], iou[:, which] = True, 0
+    return hit
+
+
+class Detection:
+    def __init__(self, splits, novel, least):
+        self.splits, self.novel, self.least = splits, novel, least
+
+    def measure(self, state, split):
+        from torchvision.ops import nms
+
+        boxes, objects, classes = torch.tensor(state.info.regions, device=state.device), split.side["objects"], range(state.info.outputs - 1)
+        found = {c: [(boxes.new_zeros(0), boxes.new_zeros(0, dtype=torch.bool))] for c in classes}
+        for batch in state.predictions(split):
+            for p, truth in zip(batch.z.float().softmax(-1), objects[batch.i], strict=True):
+                for c in classes:
+                    likely = (p[:, c + 1] >= self.least).nonzero()[:, 0]
+                    kept = likely[nms(boxes[likely], p[likely, c + 1], NMS)]
+                    found[c].append((p[kept, c + 1], match(boxes[kept], truth[truth[:, 0] == c, 1:])))
+        positives = {c: int((objects[..., 0] == c).sum()) for c in classes}
+        ap = {c: average_precision(*map(torch.cat, zip(*found[c], strict=True)), positives[c]) for c in classes if positives[c]}
+        novel = [c for c in classes if c in self.novel]
+        groups = {"ap50": classes, **({"ap50_novel": novel, "ap50_base": [c for c in classes if c not in novel]} if novel else {})}
+        return {name: sum(ap[c] for c in there) / len(there) for name, chosen in groups.items() if (there := [c for c in chosen if c in ap])}
+
+
+def build(splits: list[str] = ("test",), novel: list[int] = (), least: float = 0.05):
+    """ap50: mean over the classes that occur of the average precision at an IoU of 0.5, in percent; of the true objects, whatever the labels are.
+
+    ap50_novel, ap50_base: the mean over the classes of `novel`, and over the others, where some are named. The data must have side["objects"].
+
+    Args:
+        splits: where to measure: train, val, test.
+        novel: >= 0; classes that were not labelled, counted from 0.
+        least: in [0, 1]; probability from which a region is a detection.
+    """
+    return Detection(list(splits), list(novel), least)
