@@ -1,11 +1,11 @@
-"""adversarial: against the closed form for a linear network, whose worst input within a ball of the maximum norm is known."""
+"""pgd: against the closed form for a linear network, whose worst input within a ball of the maximum norm is known."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from runner.components.probe.adversarial import build
+from runner.components.probe.pgd import build
 from runner.core.data import Split
 from runner.core.rng import Streams
 

@@ -14,7 +14,7 @@ CARD = card(
 )
 
 
-class Adversarial:
+class PGD:
     def __init__(self, splits, epsilon, step, steps, low, high, samples):
         self.splits, self.epsilon, self.size, self.steps, self.bounds, self.samples = splits, epsilon, step, steps, (low, high), samples
 
@@ -29,7 +29,7 @@ class Adversarial:
         return moved.detach()
 
     def measure(self, state, split):
-        generator, right, n = torch.Generator().manual_seed(state.rng.derive("probe/adversarial")), 0, min(self.samples or len(split), len(split))
+        generator, right, n = torch.Generator().manual_seed(state.rng.derive("probe/pgd")), 0, min(self.samples or len(split), len(split))
         for batch in split.batches(torch.arange(n), state.eval_batch, state.device):
             y = batch.y
             with torch.no_grad():
@@ -55,4 +55,4 @@ def build(
         samples: >= 1; the first ones of a split; all if not given.
         splits: where to measure: train, val, test.
     """
-    return Adversarial(list(splits), epsilon, step, steps, low, high, samples)
+    return PGD(list(splits), epsilon, step, steps, low, high, samples)
