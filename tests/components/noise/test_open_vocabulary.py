@@ -24,7 +24,7 @@ def test_only_the_labels_of_novel_classes_go():
 
 
 def test_the_shares_of_proposals_are_those_asked_for():
-    split = noisy(novel=[0, 3], false=0.6, mistaken=0.1, found=0.75)
+    split = noisy(novel=[0, 3], empty=0.6, mistaken=0.1, found=0.75)
     proposed, score, iou = (split.side[k] for k in ("proposed", "score", "iou"))
     used = proposed > 0
     assert set(proposed[used].tolist()) == {1, 4}
@@ -58,7 +58,7 @@ def test_off_and_what_cannot_be():
     assert not split.side["proposed"].any()
     assert not split.side["score"].any()
     with pytest.raises(ValueError, match="leave no proposal"):
-        build(false=0.9, mistaken=0.1)
+        build(empty=0.9, mistaken=0.1)
     with pytest.raises(UserError, match="novel=6 is no class"):
         noisy(novel=[6])
     with pytest.raises(UserError, match="side\\['owner'\\]"):

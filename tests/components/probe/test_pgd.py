@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from runner import UserError
 from runner.components.probe.pgd import build
 from runner.core.data import Split
 from runner.core.rng import Streams
@@ -46,6 +47,12 @@ def test_attacks_stay_in_the_ball_and_in_the_range():
     assert (x - split.x).abs().max() <= 0.2 + 1e-6
     assert 0 <= x.min() <= x.max() <= 1
     assert (x - split.x).abs().max() > 0.1
+
+
+def test_inputs_out_of_range_are_refused():
+    model, split = linear()
+    with pytest.raises(UserError, match="high are 0.0 and 0.5"):
+        build(high=0.5).measure(state_of(model, 2), split)
 
 
 def test_without_room_it_is_the_accuracy_and_samples_are_the_first():

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from runner import card
+from runner import UserError, card
 
 CARD = card(
     source="AP50 of cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py: precision, made monotone, at 101 levels of recall; NMS of Girshick et al. 2014",
@@ -47,6 +47,8 @@ class Detection:
     def measure(self, state, split):
         from torchvision.ops import nms
 
+        if "objects" not in split.side:
+            raise UserError("eval/detection needs side['objects'] of the data, which this one has not; data=scenes has")
         boxes, objects, classes = torch.tensor(state.info.regions, device=state.device), split.side["objects"], range(state.info.outputs - 1)
         found = {c: [(boxes.new_zeros(0), boxes.new_zeros(0, dtype=torch.bool))] for c in classes}
         for batch in state.predictions(split):

@@ -8,7 +8,7 @@ from runner import UserError, card
 CARD = card(
     paper="fastrcnn2015",
     arxiv="1504.08083",
-    source="Girshick 2015, section 2, without the regression of boxes; regions are pooled by exact areas, as in Jiang et al. 2018 (1807.11590)",
+    source="Girshick 2015, without the regression of boxes; regions are pooled by exact areas, in the manner of Jiang et al. 2018 (1807.11590)",
     tasks=("detection",),
 )
 STRIDE = 4  # pixels of a cell of the features, on either side

@@ -3,12 +3,12 @@
 import torch
 from torch.nn import functional as F
 
-from runner import card
+from runner import UserError, card
 
 CARD = card(
     paper="pgd2018",
     arxiv="1706.06083",
-    source="Madry et al. 2018, section 2.1: sign ascent from a random start within the ball of the maximum norm",
+    source="Madry et al. 2018: sign ascent from a random start within the ball of the maximum norm",
     better={"acc_adversarial": "max"},
     tasks=("classification",),
 )
@@ -30,13 +30,17 @@ class PGD:
 
     def measure(self, state, split):
         generator, right, n = torch.Generator().manual_seed(state.rng.derive("probe/pgd")), 0, min(self.samples or len(split), len(split))
+        bounds = [extreme if v is None else v for v, extreme in zip(self.bounds, (-torch.inf, torch.inf), strict=True)]
         for batch in split.batches(torch.arange(n), state.eval_batch, state.device):
-            y = batch.y
+            if not bounds[0] <= batch.x.min() <= batch.x.max() <= bounds[1]:
+                raise UserError(
+                    f"probe.pgd.low and high are {self.bounds[0]} and {self.bounds[1]}, but inputs go from {batch.x.min():.3g} to {batch.x.max():.3g}"
+                )
             with torch.no_grad():
-                safe = state.model(batch.x).argmax(-1) == y
-            moved = self.attack(state, batch.x, y, generator)
+                safe = state.model(batch.x).argmax(-1) == batch.y
+            moved = self.attack(state, batch.x, batch.y, generator)
             with torch.no_grad():
-                right += (safe & (state.model(moved).argmax(-1) == y)).sum()  # the input as it is, is within the ball
+                right += (safe & (state.model(moved).argmax(-1) == batch.y)).sum()  # the input as it is, is within the ball
         return {"acc_adversarial": 100 * right / n}
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from runner import card
+from runner import Duration, card
 
 CARD = card(
     paper="marvelovd2024",
@@ -57,7 +57,7 @@ class MarvelOVD:
         nothing = torch.zeros_like(train.y)
         self.proposed, self.score, self.iou = (train.side.get(name, nothing) for name in ("proposed", "score", "iou"))
         self.overlap, self.novel = box_iou(boxes, boxes), self.proposed[self.proposed > 0].unique()
-        state.per_sample["mined"] = nothing
+        state.per_sample["mined"] = nothing.clone()
 
     def batch(self, state, batch):
         i, late = batch.i, state.step >= state.clock.steps(self.burn_in)
@@ -79,7 +79,7 @@ class MarvelOVD:
         return losses + ((batch.extra["marvelovd"] - 1) * state.loss(batch.z, batch.t)).mean(1)
 
 
-def build(threshold: float = 0.9, burn_in: str = "5ep", mining: bool = True, reweight: bool = True, stratified: bool = True):
+def build(threshold: float = 0.9, burn_in: Duration = "5ep", mining: bool = True, reweight: bool = True, stratified: bool = True):
     """Regions that overlap a proposal in use by an IoU of 0.5 are trained as its class. `per_sample["mined"]` (n, regions): those in use, 0 elsewhere.
 
     In use are proposals whose confidence reaches the threshold: at first the score of the classifier of crops; after the burn-in, with `mining`, the mean
