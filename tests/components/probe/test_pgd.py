@@ -51,7 +51,7 @@ def test_attacks_stay_in_the_ball_and_in_the_range():
 
 def test_inputs_out_of_range_are_refused():
     model, split = linear()
-    with pytest.raises(UserError, match="high are 0.0 and 0.5"):
+    with pytest.raises(UserError, match=r"high are 0\.0 and 0\.5"):
         build(high=0.5).measure(state_of(model, 2), split)
 
 
