@@ -7,7 +7,7 @@ from runner import UserError, card
 CARD = card(
     paper="marvelovd2024",
     arxiv="2407.21465",
-    source="Wang et al. 2024, as the summary at en.papernotes.org reports it: of CLIP's pseudo-labels 76.6 % show no object, 3.3 % one of another class; simulated, "
+    source="Wang et al. 2024, as the summary at en.papernotes.org reports it: of CLIP's labels 76.6 % show no object, 3.3 % one of another class; simulated, "
     "with scores that say nothing of either",
     off={"novel": []},
     tasks=("detection",),
