@@ -6,7 +6,7 @@ from runner.config import compose, recipes, registry
 from runner.config.bind import bind
 from runner.core.errors import UserError
 from runner.execution.assemble import assemble
-from runner.report import claims
+from runner.report import cells, claims
 
 NAMES = sorted(name for name, file in recipes.names().items() if recipes.RECIPES in file.parents)
 
@@ -59,8 +59,21 @@ def test_claims_are_about_rows_of_the_tables(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_of_the_tables_compose(composed, name):
-    for table in (recipes.read(name).get("tables") or {}).values():
-        for row in (table.get("rows") or {}).values():
-            if isinstance(row, dict):
-                composed(f"+recipe={name}", *(f"{k}={'[' + ','.join(v) + ']' if isinstance(v, list) else 'null' if v is None else v}" for k, v in row.items()))
+def test_rows_and_columns_of_the_tables_compose(composed, name):
+    cross = {}  # of every table its first row and its first column
+    for scale in {"mini", *(recipes.read(name).get("scales") or {})} - {"smoke"}:
+        for spec in cells.tables(name, scale).values():
+            found = cells.of_table(name, spec, scale, [0])
+            cross.update({cell.overrides: None for cell in found if cell.row == found[0].row or cell.col == found[0].col})
+    for overrides in cross:
+        composed(*overrides)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scales_replace_parts_of_tables_that_are_there(name):
+    known = recipes.read(name).get("tables") or {}
+    for scale in (recipes.read(name).get("scales") or {}).values():
+        for table, spec in ((scale or {}).get("tables") or {}).items():
+            assert table in known
+            assert spec is None or (spec and spec.keys() <= {"rows", "cols", "seeds", "metric", "published"})
+            assert spec is None or all(known[table].get(key) != value for key, value in spec.items())

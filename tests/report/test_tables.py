@@ -13,6 +13,7 @@ from rich.console import Console
 
 from runner.cli import report as report_command
 from runner.cli import table as table_command
+from runner.config import recipes
 from runner.core.errors import UserError
 from runner.report import cells, formats, plots
 from runner.report.table import Entry, Table, best, collect, direction, holm, marked
@@ -206,6 +207,27 @@ def test_a_table_of_the_store(recorded, capsys, tmp_path):
     assert len(said.err.splitlines()) == 1
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert len(list((tmp_path / "runs").iterdir())) == 36
+
+
+def test_a_scale_has_tables_of_its_own(monkeypatch):
+    t = {"rows": {"deep": {}, "flat": {"model.depth": 1}}, "cols": {"model.depth": [2, 3]}, "seeds": 1, "metric": "test/acc_last"}
+    own = {"t": {"cols": {"model.width": [64]}, "seeds": 2}, "u": None}
+    content = {"tables": {"t": t, "u": {"rows": {"optimizer.lr": [0.1]}}}, "scales": {"paper": {"tables": own}}}
+    monkeypatch.setattr(recipes, "read", lambda name: content)
+    assert cells.table("r", None, "mini") == ("t", t)
+    assert cells.table("r", "t", "paper") == ("t", {**t, **own["t"]})
+    assert list(cells.tables("r", "paper")) == ["t"]
+    with pytest.raises(UserError, match="^recipe r has no table 'u' at scale paper; known: t$"):
+        cells.table("r", "u", "paper")
+    asked = cells.of_table("r", cells.table("r", "t", "paper")[1], "paper")
+    assert [(c.row, c.col, c.seed) for c in asked] == [(row, "64", seed) for row in ("deep", "flat") for seed in (0, 1)]
+
+
+def test_what_a_row_sets_wins_over_its_column():
+    spec = {"rows": {"clean": {"noise.rate": 0.0}, "noisy": {}}, "cols": {"noise.rate": [0.2, 0.4]}}
+    plan = cells.plan(cells.of_table("noise/elr", spec, "smoke", [0]))
+    rates = {job.id: job.config.one("noise").args["rate"] for job in plan.jobs}
+    assert [rates[run] for run in plan.asked] == [0.0, 0.0, 0.2, 0.4]
 
 
 def test_published_values_stand_beside_ours(recorded):

@@ -19,9 +19,9 @@ def main(argv: list[str]) -> int:
     spec = recipes.read(asked.recipe)
     shown: list[tuple[Table, Plan]] = []
     skipped: dict[str, str] = {}
-    for name in spec.get("tables") or {}:
+    for name, table_spec in cells.tables(asked.recipe, asked.scale).items():
         try:
-            wanted = cells.of_table(asked.recipe, cells.table(asked.recipe, name)[1], asked.scale, asked.seeds)
+            wanted = cells.of_table(asked.recipe, table_spec, asked.scale, asked.seeds)
             plan = cells.plan(wanted)
         except UserError as error:
             skipped[name] = str(error)

@@ -21,7 +21,7 @@ PICTURES = (".png", ".svg", ".pdf")
 def main(argv: list[str]) -> int:
     asked = parse(argv)
     recipe, _, name = asked.recipe.partition(":")
-    name, spec = cells.table(recipe, name)
+    name, spec = cells.table(recipe, name, asked.scale)
     wanted = cells.of_table(recipe, spec, asked.scale, asked.seeds, asked.overrides)
     plan = cells.plan(wanted)
     states = run(plan, asked.no_run)

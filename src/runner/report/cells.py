@@ -6,6 +6,9 @@ tables:
     cols: {noise.rate: [0.2, 0.4]}         # likewise; several keys multiply, a key with one value outside a list is the same for all
     seeds: 5
     metric: test/acc_last
+
+What a row sets wins over its column. A scale may have other rows, columns or seeds, or leave a table out:
+scales: {SCALE: {tables: {NAME: {cols: {}}, OTHER: null}}}
 """
 
 import itertools
@@ -48,14 +51,22 @@ def shared(spec: dict | None) -> tuple[str, ...]:
     return settings({key: value for key, value in (spec or {}).items() if not isinstance(value, dict | list)})
 
 
-def table(recipe: str, name: str | None = None) -> tuple[str, dict]:
-    """A recipe's table by its name, the first one without. Raises UserError with the nearest name."""
-    known = recipes.read(recipe).get("tables") or {}
+def tables(recipe: str, scale: str = "mini") -> dict[str, dict]:
+    """A recipe's tables as they are at a scale."""
+    content = recipes.read(recipe)
+    own = ((content.get("scales") or {}).get(scale) or {}).get("tables") or {}
+    both = {name: (spec, own.get(name, {})) for name, spec in (content.get("tables") or {}).items()}
+    return {name: {**spec, **other} for name, (spec, other) in both.items() if other is not None}
+
+
+def table(recipe: str, name: str | None = None, scale: str = "mini") -> tuple[str, dict]:
+    """A recipe's table at a scale by its name, the first one without. Raises UserError with the nearest name."""
+    known = tables(recipe, scale)
     if not known:
-        raise UserError(f"recipe {recipe} has no tables")
+        raise UserError(f"recipe {recipe} has no tables at scale {scale}")
     name = name or next(iter(known))
     if name not in known:
-        raise UserError(f"recipe {recipe} has no table '{name}'{nearest(name, known)}")
+        raise UserError(f"recipe {recipe} has no table '{name}' at scale {scale}{nearest(name, known)}")
     return name, known[name]
 
 
@@ -63,7 +74,7 @@ def of_table(recipe: str, spec: dict, scale: str = "mini", seeds: list[int] | No
     """All cells of a table, row by row."""
     seeds = list(range(spec.get("seeds", 5))) if seeds is None else seeds
     return [
-        Cell(row, col, seed, (f"+recipe={recipe}", f"scale={scale}", *of_row, *of_col, *extra, f"seed={seed}"))
+        Cell(row, col, seed, (f"+recipe={recipe}", f"scale={scale}", *of_col, *of_row, *extra, f"seed={seed}"))
         for row, of_row in axis(spec.get("rows")).items()
         for col, of_col in axis(spec.get("cols")).items()
         for seed in seeds

@@ -6,8 +6,7 @@ from html import escape
 import yaml
 
 from runner.execution.store import Store
-from runner.report import formats, plots
-from runner.report.cells import axis
+from runner.report import cells, formats, plots
 from runner.report.jobs import span
 from runner.report.table import Table
 from runner.report.verdict import spelled
@@ -50,7 +49,7 @@ def page(recipe: str, spec: dict, tables: list[Table], store: Store, config: dic
         learning_section(first, store),
         section("Claims", *map(claimed, claims)) if claims else "",
         section("Notes", paragraph(spec["notes"])) if spec.get("notes") else "",
-        settings_section(spec, tables, config),
+        settings_section(tables, config),
         environment_section(tables, store),
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{STYLE}</style>'
@@ -115,13 +114,12 @@ def claimed(claim: tuple[str, str, str]) -> str:
     return f"<p>{say}<br><code>{condition}</code><br><strong>{verdict}</strong></p>"
 
 
-def settings_section(spec: dict, tables: list[Table], config: dict) -> str:
+def settings_section(tables: list[Table], config: dict) -> str:
     lines = []
     for table in tables:
+        spec = cells.tables(table.recipe, table.scale)[table.name]
         for kind in ("rows", "cols"):
-            lines += [
-                [escape(label), escape(" ".join(sets)) or "the recipe as it is"] for label, sets in axis(spec["tables"][table.name].get(kind)).items() if label
-            ]
+            lines += [[escape(label), escape(" ".join(sets)) or "the recipe as it is"] for label, sets in cells.axis(spec.get(kind)).items() if label]
     text = escape(yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=120))
     first = f"The first run of {tables[0].name}, whole"
     known = [list(line) for line in dict.fromkeys(map(tuple, lines))]

@@ -69,7 +69,7 @@ class Table:
 
 def collect(recipe: str, name: str, scale: str, asked: list[cells.Cell], plan: Plan, extra: tuple[str, ...] = ()) -> Table:
     """The table of what is in the store for the planned cells."""
-    spec = cells.table(recipe, name)[1]
+    spec = cells.table(recipe, name, scale)[1]
     published = spec.get("published") or {}
     lines = {str(row): line if isinstance(line, dict) else {"": line} for row, line in (published.get("values") or {}).items()}
     known = {(row, str(col)): value for row, line in lines.items() for col, value in line.items()}
