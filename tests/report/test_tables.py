@@ -217,7 +217,7 @@ def test_a_scale_has_tables_of_its_own(monkeypatch):
     assert cells.table("r", None, "mini") == ("t", t)
     assert cells.table("r", "t", "paper") == ("t", {**t, **own["t"]})
     assert list(cells.tables("r", "paper")) == ["t"]
-    with pytest.raises(UserError, match="^recipe r has no table 'u' at scale paper; known: t$"):
+    with pytest.raises(UserError, match=r"^recipe r has no table 'u' at scale paper; known: t$"):
         cells.table("r", "u", "paper")
     asked = cells.of_table("r", cells.table("r", "t", "paper")[1], "paper")
     assert [(c.row, c.col, c.seed) for c in asked] == [(row, "64", seed) for row in ("deep", "flat") for seed in (0, 1)]
@@ -228,6 +228,14 @@ def test_what_a_row_sets_wins_over_its_column():
     plan = cells.plan(cells.of_table("noise/elr", spec, "smoke", [0]))
     rates = {job.id: job.config.one("noise").args["rate"] for job in plan.jobs}
     assert [rates[run] for run in plan.asked] == [0.0, 0.0, 0.2, 0.4]
+
+
+def test_a_metric_may_be_the_mean_of_the_last_measurements(recorded):
+    wanted, plan = recorded("noise/elr", "smoke", [0], lambda cell: 50.0)  # 46 at step 5, 48 at step 10
+    for metric, value in {"test/acc_last": 50.0, "test/acc_last1": 48.0, "test/acc_last2": 47.0}.items():
+        assert set(map(tuple, map(dict.values, cells.values(wanted, plan, metric).values()))) == {(value,)}
+    for metric in ("test/acc_last3", "test/acc_last0", "test/acc_lastly", "test/loss_last2", "test/acc_mean"):
+        assert not any(cells.values(wanted, plan, metric).values())
 
 
 def test_published_values_stand_beside_ours(recorded):

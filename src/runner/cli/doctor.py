@@ -20,6 +20,7 @@ OPTIONAL = {
     "matplotlib": "plots",
     "ray": "launcher=ray",
     "submitit": "launcher=slurm",
+    "transformers": "data=texts and model=pretrained",
 }
 
 

@@ -5,7 +5,7 @@ tables:
     rows: {ce: {with: []}, elr: {}}        # named rows: what each sets; or {KEY: [values]}, a row a value
     cols: {noise.rate: [0.2, 0.4]}         # likewise; several keys multiply, a key with one value outside a list is the same for all
     seeds: 5
-    metric: test/acc_last
+    metric: test/acc_last            # or the best one, acc_best, or the mean of the last ten measurements, acc_last10
 
 What a row sets wins over its column. A scale may have other rows, columns or seeds, or leave a table out:
 scales: {SCALE: {tables: {NAME: {cols: {}}, OTHER: null}}}
@@ -14,11 +14,14 @@ scales: {SCALE: {tables: {NAME: {cols: {}}, OTHER: null}}}
 import itertools
 from dataclasses import dataclass
 
+import numpy as np
+
 from runner.config import compose, recipes
 from runner.config.overrides import settings
 from runner.core.errors import UserError, nearest
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
+from runner.execution.store import Store
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,20 @@ def plan(cells: list[Cell]) -> Plan:
 
 
 def values(cells: list[Cell], made: Plan, metric: str) -> dict[tuple[str, str], dict[int, float]]:
-    """What is in the store: (row, col) -> seed -> value of a summary's metric. What is not done, or not measured, is left out."""
+    """What is in the store: (row, col) -> seed -> value of a metric. What is not done, or not measured, is left out."""
     found: dict[tuple[str, str], dict[int, float]] = {(cell.row, cell.col): {} for cell in cells}
     codes = {job.id: job.code for job in made.jobs}
     for cell, run in zip(cells, made.asked, strict=True):
-        if made.store.state(run, codes[run]) == "done":
-            value = made.store.done(run)["summary"].get(metric)
-            if value is not None:
-                found[cell.row, cell.col][cell.seed] = value
+        if made.store.state(run, codes[run]) == "done" and (value := measured(made.store, run, metric)) is not None:
+            found[cell.row, cell.col][cell.seed] = value
     return found
+
+
+def measured(store: Store, run: str, metric: str) -> float | None:
+    """What a finished run says of a metric: one of its summary, or METRIC_lastN, the mean of its last N measurements; None where it has no such."""
+    summary = (store.done(run) or {}).get("summary", {})
+    name, _, many = metric.rpartition("_last")
+    if metric in summary or not many.isdecimal() or f"{name}_last" not in summary:
+        return summary.get(metric)
+    found = [row[name] for row in store.rows(run) if name in row][-int(many) :]
+    return float(np.mean(found)) if found and len(found) == int(many) else None

@@ -7,7 +7,7 @@
                         a step back of up to so much is allowed
 
 A claim stands in its recipe as {say: SENTENCE, that: EXPRESSION, at: {KEY: VALUE}, metric: METRIC, scale: mini, seeds: 5}: the runs are the rows' with
-the overrides `at`; `metric` is one of a run's summary, the table's if not given; `seeds: n` are the seeds 0 to n - 1. Its rows are those of the first table
+the overrides `at`; `metric` is as in a table, the table's own if not given; `seeds: n` are the seeds 0 to n - 1. Its rows are those of the first table
 that has them all: a row of the same name may be another thing in another table.
 """
 

@@ -214,8 +214,7 @@ def _look(claim: Claim, scale: str, seeds: list[int], runs: dict[cells.Cell, str
     rows: dict[str, list[float]] = {row: [] for row in claim.rows}
     lacking: dict[str, dict[str, list[int]]] = {}
     for cell, run in runs.items():
-        done = plan.store.done(run) if states[run] == "done" else None
-        value = (done or {}).get("summary", {}).get(claim.metric)
+        value = cells.measured(plan.store, run, claim.metric) if states[run] == "done" else None
         if value is None:
             lacking.setdefault(_why(run, claim.metric, plan, states[run]), {}).setdefault(cell.row, []).append(cell.seed)
         else:

@@ -1,0 +1,86 @@
+"""Reading data sets of the Hugging Face hub and local files of its formats: what the options that do share."""
+
+import contextlib
+import os
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from runner import UserError
+from runner.components.data._files import absent
+
+FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
+
+
+@contextlib.contextmanager
+def quick():
+    """Where the hub cannot be reached, read from the library's cache at once instead of retrying for long."""
+    import datasets
+    import huggingface_hub.constants as hub
+
+    flags = [(datasets.config, "HF_HUB_OFFLINE"), (hub, "HF_HUB_OFFLINE")]
+    before = [getattr(*flag) for flag in flags]
+    try:
+        if os.environ.get("RUNNER_OFFLINE"):
+            raise OSError("RUNNER_OFFLINE is set")
+        if not any(before):
+            urllib.request.urlopen(urllib.request.Request(hub.ENDPOINT, method="HEAD"), timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError:
+        for flag in flags:
+            setattr(*flag, True)
+    try:
+        yield
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            setattr(*flag, value)
+
+
+def load(path: str, config: str | None):
+    """The splits of a data set, name -> rows. Raises UserError."""
+    import datasets
+
+    place = Path(path).expanduser()
+    try:
+        if place.is_dir() and any((place / n).is_file() for n in ("dataset_dict.json", "state.json")):
+            found = datasets.load_from_disk(str(place))
+            return found if isinstance(found, dict) else {"train": found}
+        if place.exists():
+            kind = FORMATS.get(place.suffix) if place.is_file() else str(place)
+            if kind is None:
+                raise UserError(f"data.path={path} is not a file of a known kind: {', '.join(FORMATS)}")
+            return datasets.load_dataset(kind, config, **({"data_files": str(place)} if place.is_file() else {}))
+        with quick():
+            return datasets.load_dataset(path, config)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        places = [place.absolute(), datasets.config.HF_DATASETS_CACHE, f"the hub ({datasets.config.HF_ENDPOINT})"]
+        raise absent(f"data set '{path}'", places, "set data.path to a local file or a name on the hub, and data.config where it has several", error) from error
+
+
+def labels_of(parts: list, label: str) -> tuple[list[Tensor], int]:
+    """Class indices of each split and the number of classes; values that are no indices are numbered in their order."""
+    feature = parts[0].features[label]
+    columns = [list(p[label]) for p in parts]
+    known = list(range(feature.num_classes)) if hasattr(feature, "num_classes") else sorted(set(columns[0]))
+    if any(isinstance(v, float) for v in known):
+        raise UserError(f"column '{label}' holds numbers that are no classes; set data.task=regression")
+    number = {value: k for k, value in enumerate(known)}
+    if odd := {v for column in columns for v in column} - set(number):
+        raise UserError(f"column '{label}' has a label that training has not: {sorted(map(str, odd))[0]}")
+    return [torch.tensor([number[v] for v in column]) for column in columns], len(known)
+
+
+def splits_of(path: str, config: str | None, names: list[str | None], columns: list[str]) -> list:
+    """The splits of these names, but for None, which have these columns. Raises UserError."""
+    found, names = load(path, config), [n for n in names if n is not None]
+    for name in names:
+        if name not in found:
+            raise UserError(f"'{path}' has no split '{name}', it has: {', '.join(found)}; choose with data.train, data.test (null: split off), data.val")
+    parts = [found[n] for n in names]
+    for column in columns:
+        if column not in parts[0].column_names:
+            raise UserError(f"'{path}' has no column '{column}', it has: {', '.join(parts[0].column_names)}; choose with data.label and data.inputs")
+    return parts

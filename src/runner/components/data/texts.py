@@ -1,0 +1,78 @@
+"""Sentences, or pairs of them, of the Hugging Face hub or a local file, as the tokens of a pretrained model."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from runner import UserError, card
+from runner.components.data._files import absent
+from runner.components.data._hub import labels_of, quick, splits_of
+from runner.components.data._tables import divide, held_out
+from runner.core.data import Data, Info, Split
+
+CARD = card(source="libraries `datasets` and `transformers`; no code of the data set or of the model is run", tasks=("classification",))
+
+
+def tokenizer_of(path: str):
+    """The tokenizer of a model, which pads behind the text. Raises UserError."""
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise UserError("data=texts needs the library transformers: pip install transformers") from None
+    place = Path(path).expanduser()
+    try:
+        with quick():
+            found = AutoTokenizer.from_pretrained(str(place) if place.is_dir() else path, padding_side="right")
+    except (OSError, ValueError) as error:
+        places = [place.absolute(), "the cache of huggingface_hub", "the hub"]
+        raise absent(f"tokenizer '{path}'", places, "set data.tokenizer to a model on the hub or a folder of its files", str(error).splitlines()[0]) from error
+    if found.pad_token_id is None:
+        raise UserError(f"the tokenizer of '{path}' has no padding token; choose another with data.tokenizer")
+    return found
+
+
+def tokens(rows, columns: list[str], tokenizer, length: int) -> Tensor:
+    """Token ids (n, length), padded at their end. Raises UserError for what is no text."""
+    parts = [list(rows[c]) for c in columns]
+    for column, part in zip(columns, parts, strict=True):
+        if not all(isinstance(text, str) for text in part):
+            raise UserError(f"column '{column}' is not text; choose one or two others with data.inputs=[...]")
+    return tokenizer(*parts, truncation=True, max_length=length, padding="max_length", return_tensors="pt")["input_ids"]
+
+
+def build(
+    path: str, tokenizer: str, inputs: list[str] = ("text",), label: str = "label", config: str | None = None, train: str = "train", test: str | None = "test",
+    val: str | None = None, share: float = 0.2, length: int = 128, train_size: int | None = None, split: int = 0,
+):  # fmt: skip
+    """Token ids (N, T), T the longest of all splits, with the padding token of the tokenizer behind the text.
+
+    Args:
+        path: name on the hub such as `nyu-mll/glue`, a local file, or a folder of files.
+        tokenizer: of which model on the hub, such as `FacebookAI/roberta-base`, or a folder with its files.
+        inputs: one column of texts, or two that are told apart by the model's separator.
+        label: column of the classes.
+        config: which configuration of a data set that has several, such as `mrpc` of GLUE.
+        train: name of the training split.
+        test: name of the test split; null splits `share` off the training rows. GLUE's has no labels, take its `validation`.
+        val: name of the validation split, if one is wanted.
+        share: in (0, 1); share of the training rows that are the test where `test` is null.
+        length: >= 4; tokens that are kept of a text, or of both.
+        train_size: >= 1; train on so many rows, as many of each class; all if not given.
+        split: >= 0; which split and which subset.
+    """
+    if len(inputs) not in (1, 2):
+        raise ValueError(f"inputs takes one column or two, not {len(inputs)}")
+    cut = tokenizer_of(tokenizer)
+    if length > cut.model_max_length:
+        raise UserError(f"data.length={length} is more than the {cut.model_max_length} tokens that '{tokenizer}' takes")
+    parts = splits_of(path, config, [train, test, val], [label, *inputs])
+    x = [tokens(p, list(inputs), cut, length) for p in parts]
+    used = max(int((ids != cut.pad_token_id).sum(1).max()) for ids in x)
+    x = [ids[:, :used] for ids in x]
+    y, outputs = labels_of(parts, label)
+    if test is None:
+        kept, out = held_out(y[0], share, split, True)
+        x, y = [x[0][kept], x[0][out], *x[1:]], [y[0][kept], y[0][out], *y[1:]]
+    keep, _ = divide(y[0], 0.0, train_size, split, True)
+    x[0], y[0] = x[0][keep], y[0][keep]
+    return Data(Info("classification", (used,), outputs), *(Split(a.contiguous(), b) for a, b in zip(x, y, strict=True)))

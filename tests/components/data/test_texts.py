@@ -1,0 +1,92 @@
+"""texts: the tokens of the model's own tokenizer, of one column and of two; labels, splits and subsets; what is wrong is said in one line."""
+
+import json
+
+import pytest
+import tiny_bert
+
+from runner import UserError
+from runner.components.data.texts import build
+from runner.config.bind import bind
+from runner.config.compose import composer
+from runner.execution.assemble import assemble
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+KINDS = [
+    ("a good film", "the plot is fine", "yes"),
+    ("the cat sat", "dogs ran", "no"),
+    ("a very very dull film", "bad", "yes"),
+    ("unheard words", "a film", "no"),
+]
+ROWS = 5 * KINDS
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny_bert.write(tmp_path_factory.mktemp("bert")))
+
+
+@pytest.fixture(autouse=True)
+def _offline(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setenv("RUNNER_OFFLINE", "1")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"first": a, "second": b, "answer": c, "n": 1}) + "\n" for a, b, c in ROWS))
+    return str(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("inputs", [["first"], ["first", "second"]])
+def test_tokens_of_the_tokenizer(file, model, inputs):
+    data = build(file, model, inputs, "answer", test=None, share=0.2, length=24)
+    assert (len(data.train), len(data.test), data.info.outputs) == (16, 4, 2)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    longest = max(len(tokenizer(*row[: len(inputs)])["input_ids"]) for row in ROWS)
+    assert data.info.shape == (longest,)
+    expected = sorted((tuple(tokenizer(*row[: len(inputs)], padding="max_length", max_length=longest)["input_ids"]), int(row[2] == "yes")) for row in ROWS)
+    assert sorted((tuple(x.tolist()), int(y)) for split in (data.train, data.test) for x, y in zip(split.x, split.y, strict=True)) == expected
+
+
+def test_length_and_subset(file, model):
+    data = build(file, model, ["first", "second"], "answer", test="train", length=6, train_size=8)
+    assert data.info.shape == (6,)
+    assert (len(data.train), len(data.test)) == (8, 20)
+    assert data.train.y.bincount().tolist() == [4, 4]
+
+
+def test_what_is_wrong_is_said(file, model, tmp_path):
+    wrong = {
+        r"column 'n' is not text": {"inputs": ["n"]},
+        r"has no column 'text', it has: first, second, answer, n": {"inputs": ["text"]},
+        r"has no split 'test', it has: train": {"inputs": ["first"], "test": "test"},
+        r"data\.length=32 is more than the 24 tokens": {"inputs": ["first"], "length": 32},
+        r"^tokenizer '.*none' is not on this machine: looked in .*data\.tokenizer": {"inputs": ["first"], "tokenizer": str(tmp_path / "none")},
+    }
+    for said, values in wrong.items():
+        with pytest.raises(UserError, match=said) as error:
+            build(file, **{"tokenizer": model, "label": "answer", "test": None, "length": 16, **values})
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="one column or two"):
+        build(file, model, ["first", "second", "answer"], "answer")
+
+
+@pytest.mark.parametrize("learner", ["supervised", "storm"])
+def test_a_pretrained_model_is_trained_on_them(file, model, learner):
+    chosen = ["data=texts", f"data.path={file}", f"data.tokenizer={model}", "data.inputs=[first,second]", "data.label=answer", "data.test=null"]
+    chosen += [
+        "data.length=16",
+        "model=pretrained",
+        f"model.path={model}",
+        "model.attention=eager",
+        f"learner={learner}",
+        "optimizer=adamw",
+        "optimizer.lr=3e-3",
+    ]
+    with composer() as composed:
+        loop = assemble(bind(composed([*chosen, "trainer.duration=60it", "trainer.batch_size=8", "trainer.eval_every=60it"])), lambda row: None)
+    assert loop.run()["test/acc_last"] == 100
