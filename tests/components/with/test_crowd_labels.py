@@ -3,9 +3,11 @@
 import importlib
 import math
 
+import pytest
 import torch
 from small import loop, part
 
+from runner import UserError
 from runner.components.noise.crowd import build as crowd
 from runner.core.data import Data, Info, Split
 
@@ -72,3 +74,14 @@ def test_targets_of_a_run():
     batch = train.fetch(torch.tensor([3, 1]))
     hook.batch(made.state, batch)
     assert torch.equal(batch.t, hook.targets[[3, 1]])
+
+
+def test_two_classes_have_no_top_two():
+    from types import SimpleNamespace
+
+    train = SimpleNamespace(side={"answers": torch.zeros(3, 2, dtype=torch.long)}, y=torch.zeros(3, dtype=torch.long))
+    state = SimpleNamespace(data=SimpleNamespace(train=train), info=SimpleNamespace(outputs=2), per_sample={})
+    with pytest.raises(UserError, match="method=top_two needs three classes or more"):
+        labels.build().setup(state)
+    labels.build("dawid_skene").setup(state)
+    assert state.per_sample["crowd_labels"][:, 0].min() > 0.9

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from runner import card
+from runner import UserError, card
 
 CARD = card(
     paper="toptwo2023",
@@ -44,7 +44,7 @@ def abilities(answers, classes: int):
     worker = worker * worker.sum().sign()
     task = torch.einsum("nwk,w->nk", signs, worker) / (asked.double() @ worker.square()).clamp_min(1e-12).unsqueeze(1)
     jumps = F.pad(task, (1, 0)) - F.pad(task, (0, 1))
-    scale = jumps.topk(2, 1)[0].sum(1).mean() / (2 - 4 / classes) if classes > 2 else worker.abs().max().reciprocal()
+    scale = jumps.topk(2, 1)[0].sum(1).mean() / (2 - 4 / classes)
     return (worker * scale).clamp(0.01, 0.99)
 
 
@@ -66,6 +66,8 @@ class CrowdLabels:
 
     def setup(self, state):
         train, classes = state.data.train, state.info.outputs
+        if self.method == "top_two" and classes < 3:
+            raise UserError("with/crowd_labels: method=top_two needs three classes or more, of two any pair is the top two; set another method")
         answers = train.side.get("answers", train.y.unsqueeze(1))
         given = votes(answers, classes)
         shares = given.sum(1) / given.sum((1, 2)).clamp_min(1).unsqueeze(1)
@@ -82,7 +84,7 @@ class CrowdLabels:
 
 
 def build(method: Literal["majority", "shares", "dawid_skene", "top_two"] = "top_two"):
-    """Trains on what the answers of noise=crowd are made into; where there are none, on the labels.
+    """Trains on what the answers of noise=crowd or noise=answers are made into; where there are none, on the labels.
 
     Args:
         method: the split's labels (those of the majority), the shares of the votes, the classes' probabilities by Dawid and Skene, or the top two answers.
