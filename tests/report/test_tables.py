@@ -219,6 +219,10 @@ def test_a_scale_has_tables_of_its_own(monkeypatch):
     assert list(cells.tables("r", "paper")) == ["t"]
     with pytest.raises(UserError, match=r"^recipe r has no table 'u' at scale paper; known: t$"):
         cells.table("r", "u", "paper")
+    for wrong in ({"v": {}}, {"t": {"colz": {}}}, {"t": 5}):
+        monkeypatch.setitem(content["scales"], "smoke", {"tables": wrong})
+        with pytest.raises(UserError, match=r"^recipe r, scale smoke: (no table 'v'|table t takes cols, metric, published, rows, seeds, or null)"):
+            cells.tables("r", "smoke")
     asked = cells.of_table("r", cells.table("r", "t", "paper")[1], "paper")
     assert [(c.row, c.col, c.seed) for c in asked] == [(row, "64", seed) for row in ("deep", "flat") for seed in (0, 1)]
 

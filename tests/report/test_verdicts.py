@@ -87,7 +87,7 @@ def test_what_is_no_condition_is_refused(text):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("gcee - ce >= 1", "recipe r claims 'gcee - ce >= 1': no row 'gcee'; did you mean 'gce'?"),
+        ("gcee - ce >= 1", "recipe r claims 'gcee - ce >= 1': no row 'gcee' at scale mini; did you mean 'gce'?"),
         ("gce - ce => 1", "recipe r claims 'gce - ce => 1': this is no condition"),
         ("rise(ce, gce)", "recipe r claims 'rise(ce, gce)': no function 'rise'; did you mean 'rising'?"),
         ("swa - ce >= 1", "recipe r claims 'swa - ce >= 1': no table has all of the rows swa, ce"),

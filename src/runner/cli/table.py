@@ -103,7 +103,7 @@ def ending(found: Table, plan: Plan, states: dict[str, str], command: str, no_ru
         print(f"runner: {jobs.counts(states)}; this runs what is not done: {command}", file=sys.stderr)
     if unmeasured := [run for run in holes if states[run] == "done"]:
         known = plan.store.done(unmeasured[0])["summary"]
-        print(f"runner: {len(unmeasured)} runs did not measure '{found.metric}'{nearest(found.metric, known)}", file=sys.stderr)
+        print(f"runner: {len(unmeasured)} runs did not measure '{found.metric}', or not so often{nearest(found.metric, known)}", file=sys.stderr)
     if "stopped" in states.values() and not no_run:
         return 130
     return int(bool(holes) and not no_run)

@@ -72,7 +72,7 @@ def at_scale(name: str, scale: str, chosen: dict[str, list[str]] | None = None) 
     for group, option in replaced.items():
         if group not in (chosen or {}) and isinstance(base.get(group), dict) and isinstance(option, str) and option in registry.options(group):
             base[group] = _taken(group, [option], base[group])  # what only the replaced option takes is left out
-    config = functools.reduce(merge, [{k: v for k, v in part.items() if k not in ("defaults", *ABOUT)} for part in (base, general, own)])
+    config = functools.reduce(merge, [{k: v for k, v in part.items() if k not in ("defaults", "tables")} for part in (base, general, own)])
     entries: dict[str, object] = {}
     for entry in [*(base.get("defaults") or []), *(own.get("defaults") or [])]:
         entries.update(entry if isinstance(entry, dict) else {entry: None})

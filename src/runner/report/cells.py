@@ -12,6 +12,7 @@ scales: {SCALE: {tables: {NAME: {cols: {}}, OTHER: null}}}
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from runner.core.errors import UserError, nearest
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
 from runner.execution.store import Store
+
+PARTS = {"rows", "cols", "seeds", "metric", "published"}
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,15 @@ def shared(spec: dict | None) -> tuple[str, ...]:
 
 
 def tables(recipe: str, scale: str = "mini") -> dict[str, dict]:
-    """A recipe's tables as they are at a scale."""
+    """A recipe's tables as they are at a scale. Raises UserError."""
     content = recipes.read(recipe)
-    own = ((content.get("scales") or {}).get(scale) or {}).get("tables") or {}
-    both = {name: (spec, own.get(name, {})) for name, spec in (content.get("tables") or {}).items()}
-    return {name: {**spec, **other} for name, (spec, other) in both.items() if other is not None}
+    known, own = content.get("tables") or {}, ((content.get("scales") or {}).get(scale) or {}).get("tables") or {}
+    for name, other in own.items():
+        if name not in known:
+            raise UserError(f"recipe {recipe}, scale {scale}: no table '{name}'{nearest(name, known)}")
+        if other is not None and not (isinstance(other, dict) and other.keys() <= PARTS):
+            raise UserError(f"recipe {recipe}, scale {scale}: table {name} takes {', '.join(sorted(PARTS))}, or null where it is left out; not {other!r}")
+    return {name: {**spec, **own.get(name, {})} for name, spec in known.items() if own.get(name, {}) is not None}
 
 
 def table(recipe: str, name: str | None = None, scale: str = "mini") -> tuple[str, dict]:
@@ -106,5 +113,5 @@ def measured(store: Store, run: str, metric: str) -> float | None:
     name, _, many = metric.rpartition("_last")
     if metric in summary or not many.isdecimal() or f"{name}_last" not in summary:
         return summary.get(metric)
-    found = [row[name] for row in store.rows(run) if name in row][-int(many) :]
-    return float(np.mean(found)) if found and len(found) == int(many) else None
+    found = [math.nan if row[name] is None else row[name] for row in store.rows(run) if name in row][-int(many) :]
+    return float(np.mean(found)) if len(found) == int(many) > 0 else None

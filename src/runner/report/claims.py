@@ -82,7 +82,8 @@ class Claim:
     def runs(self, scale: str, seeds: list[int]) -> list[cells.Cell]:
         """The runs that it compares."""
         about, at = (f"+recipe={self.recipe}", f"scale={scale}"), settings(self.at)
-        return [cells.Cell(row, "", seed, (*about, *own, *at, f"seed={seed}")) for row, own in self.rows.items() for seed in seeds]
+        rows = self.rows if scale == self.scale else _rows_of(self.recipe, tuple(self.rows), scale)[0]
+        return [cells.Cell(row, "", seed, (*about, *rows[row], *at, f"seed={seed}")) for row in self.rows for seed in seeds]
 
 
 def of(recipe: str) -> list[Claim]:
@@ -113,25 +114,29 @@ def _claim(recipe: str, spec: dict) -> Claim:
         parts = parse(str(spec["that"]))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    known, metric = _table(recipe, names(parts), where)
+    scale = spec.get("scale", "mini")
+    try:
+        known, metric = _rows_of(recipe, names(parts), scale)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     metric = spec.get("metric") or metric
     if not isinstance(metric, str):
-        raise UserError(f"{where}: metric={metric!r} is not valid; it takes one of a run's summary, such as test/acc_last")
+        raise UserError(f"{where}: metric={metric!r} is not valid; it takes one of a run's summary, such as test/acc_last, or test/acc_last10")
     rows = {row: known[row] for row in names(parts)}
-    return Claim(recipe, str(spec["say"]), str(spec["that"]), at, metric, spec.get("scale", "mini"), list(range(many)), parts, rows)
+    return Claim(recipe, str(spec["say"]), str(spec["that"]), at, metric, scale, list(range(many)), parts, rows)
 
 
-def _table(recipe: str, rows: tuple[str, ...], where: str) -> tuple[dict[str, tuple[str, ...]], object]:
-    """All rows, with their overrides, and the metric of the first table that has these rows. Raises UserError."""
-    tables = [(cells.axis(table.get("rows")), table.get("metric")) for table in (recipes.read(recipe).get("tables") or {}).values()]
+def _rows_of(recipe: str, rows: tuple[str, ...], scale: str) -> tuple[dict[str, tuple[str, ...]], object]:
+    """All rows, with their overrides, and the metric of the first table that has these rows at a scale. Raises UserError."""
+    tables = [(cells.axis(table.get("rows")), table.get("metric")) for table in cells.tables(recipe, scale).values()]
     known = {row for own, _ in tables for row in own}
     for row in rows:
         if row not in known:
-            raise UserError(f"{where}: no row '{row}'{nearest(row, known)}")
+            raise UserError(f"no row '{row}' at scale {scale}{nearest(row, known)}")
     for own, metric in tables:
         if own.keys() >= set(rows):
             return own, metric
-    raise UserError(f"{where}: no table has all of the rows {', '.join(rows)}")
+    raise UserError(f"no table has all of the rows {', '.join(rows)}")
 
 
 def parse(text: str) -> tuple[Comparison, ...]:

@@ -162,9 +162,7 @@ def judge_all(recipes: list[str], scale: str | None = None, seeds: list[int] | N
         UserError: an unknown recipe, a claim that cannot be read. Stopped: by Ctrl-C, before all was run.
     """
     asked = {claim: (scale or claim.scale, claim.seeds if seeds is None else seeds) for recipe in recipes for claim in claims.of(recipe)}
-    wanted = {claim: claim.runs(*how) for claim, how in asked.items()}
-    plan, refused = _plan(wanted)
-    wanted = {claim: own for claim, own in wanted.items() if claim not in refused}
+    plan, wanted, refused = _plan(asked)
     if run and plan.jobs:
         _run(plan)
     ids = dict(zip((cell for own in wanted.values() for cell in own), plan.asked, strict=True))
@@ -181,18 +179,20 @@ def judge_all(recipes: list[str], scale: str | None = None, seeds: list[int] | N
     return found
 
 
-def _plan(wanted: dict[Claim, list[cells.Cell]]) -> tuple[Plan, dict[Claim, str]]:
-    """One plan of all claims that compose, and why the others do not."""
+def _plan(asked: dict[Claim, tuple[str, list[int]]]) -> tuple[Plan, dict[Claim, list[cells.Cell]], dict[Claim, str]]:
+    """One plan of all claims that compose at their scale, the cells of each, and why the others do not."""
     try:
-        return cells.plan([cell for own in wanted.values() for cell in own]), {}
+        wanted = {claim: claim.runs(*how) for claim, how in asked.items()}
+        return cells.plan([cell for own in wanted.values() for cell in own]), wanted, {}
     except UserError:
-        refused = {claim: why for claim, own in wanted.items() if (why := _refusal(own))}
-        return cells.plan([cell for claim, own in wanted.items() if claim not in refused for cell in own]), refused
+        refused = {claim: why for claim, how in asked.items() if (why := _refusal(claim, how))}
+        wanted = {claim: claim.runs(*how) for claim, how in asked.items() if claim not in refused}
+        return cells.plan([cell for own in wanted.values() for cell in own]), wanted, refused
 
 
-def _refusal(own: list[cells.Cell]) -> str:
+def _refusal(claim: Claim, how: tuple[str, list[int]]) -> str:
     try:
-        cells.plan(own)
+        cells.plan(claim.runs(*how))
     except UserError as error:
         return str(error)
     return ""
@@ -228,7 +228,7 @@ def _look(claim: Claim, scale: str, seeds: list[int], runs: dict[cells.Cell, str
 def _why(run: str, metric: str, plan: Plan, state: str) -> str:
     """Why a run has no value."""
     if state == "done":
-        return f"it measures no {metric}"
+        return f"it measures no {metric}, or not so often"
     error = (plan.store.failed(run) or {}).get("error") if state == "failed" else None
     return f"{state}, {error}" if error else state
 

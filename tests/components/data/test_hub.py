@@ -96,7 +96,7 @@ def test_mistakes_are_said(tmp_path, pictures):
     file = str(write(tmp_path, ".parquet", rows()))
     for options, said in (
         ({"label": "kind"}, "no split 'test', it has: train"),
-        ({"label": "sort", "test": None}, "no column 'sort', it has: a, b, kind"),
+        ({"label": "sort", "test": None}, "no column 'sort' in its split 'train', it has: a, b, kind"),
         ({"label": "b", "test": None}, "column 'kind' is not numbers"),
         ({"label": "kind", "test": None, "inputs": ["c"]}, "no column 'c'"),
     ):

@@ -1,6 +1,7 @@
 """texts: the tokens of the model's own tokenizer, of one column and of two; labels, splits and subsets; what is wrong is said in one line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tiny_bert
@@ -59,10 +60,26 @@ def test_length_and_subset(file, model):
     assert data.train.y.bincount().tolist() == [4, 4]
 
 
+def test_a_padding_token_in_the_text_is_text(model, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": t, "label": k % 2}) + "\n" for k, t in enumerate(["a film", "bad [PAD] [PAD] cat"] * 5)))
+    data = build(str(tmp_path / "rows.jsonl"), model, test=None, length=24)
+    assert data.info.shape == (6,)
+    assert set(data.train.x[:, -1].tolist()) == {0, 3}  # padding, and the end of the longer one
+
+
+def test_samples_without_a_label_are_refused(model, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": "a film", "label": k}) + "\n" for k in [0, 1, 0, 1, None]))
+    with pytest.raises(UserError, match="column 'label' has samples without a label"):
+        build(str(tmp_path / "rows.jsonl"), model, test=None, length=24)
+
+
 def test_what_is_wrong_is_said(file, model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text((Path(model) / "config.json").read_text())
     wrong = {
+        r"no tokenizer in '.*empty'": {"inputs": ["first"], "tokenizer": str(tmp_path / "empty")},
         r"column 'n' is not text": {"inputs": ["n"]},
-        r"has no column 'text', it has: first, second, answer, n": {"inputs": ["text"]},
+        r"has no column 'text' in its split 'train', it has: first, second, answer, n": {"inputs": ["text"]},
         r"has no split 'test', it has: train": {"inputs": ["first"], "test": "test"},
         r"data\.length=32 is more than the 24 tokens": {"inputs": ["first"], "length": 32},
         r"^tokenizer '.*none' is not on this machine: looked in .*data\.tokenizer": {"inputs": ["first"], "tokenizer": str(tmp_path / "none")},

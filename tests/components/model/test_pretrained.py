@@ -35,7 +35,7 @@ def test_it_computes_what_the_library_does(folder, pairs, attention):
     expected = model.network(**batch).logits
     padded = torch.nn.functional.pad(batch["input_ids"], (0, 4), value=tokenizer.pad_token_id)
     assert torch.allclose(model(batch["input_ids"]), expected, atol=1e-6)
-    assert torch.allclose(model(padded.float()), expected, atol=1e-5)
+    assert torch.allclose(model(padded.int()), expected, atol=1e-5)
 
 
 def test_the_body_is_that_of_the_files_and_the_head_is_new(folder):
@@ -63,7 +63,31 @@ def test_eager_attention_is_differentiable_twice(folder):
     assert second.abs().sum() > 0
 
 
+def test_a_head_of_the_files_is_not_used(folder, tmp_path):
+    first = made(folder)
+    first.network.half().save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    for outputs in (3, 5):
+        torch.manual_seed(1)
+        again = build(str(tmp_path))(Info("classification", (16,), outputs), None)
+        assert {p.dtype for p in again.parameters()} == {torch.float32}
+        assert again(torch.full((2, 16), 6)).shape == (2, outputs)
+        heads = [next(p for p in m.network.classifier.parameters() if p.ndim == 2) for m in (first, again)]
+        assert heads[0].shape != heads[1].shape or not torch.equal(heads[0].float(), heads[1])
+        assert 0.01 < heads[1].std() < 0.03
+
+
 def test_what_is_wrong_is_said(folder, tmp_path):
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_text("damaged")
+    with pytest.raises(UserError, match=r"^pretrained model '.*' cannot be used: ") as error:
+        made(tmp_path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"does not take texts of 64 tokens, see data\.length"):
+        made(folder, 64)
+    with pytest.raises(UserError, match="token ids, not numbers"):
+        made(folder)(torch.zeros(2, 16))
     with pytest.raises(UserError, match=r"^pretrained model '.*none' is not on this machine: looked in .*model\.path"):
         made(tmp_path / "none")
     with pytest.raises(UserError, match=r"token ids \(T,\), not inputs of shape \(3, 8, 8\); set data=texts"):

@@ -45,6 +45,13 @@ def test_samples_are_those_that_the_data_numbers(tmp_path):
     assert corrupted(tmp_path / "a.txt", n=2, item=[2, 0]).side["answers"].tolist() == [EXPECTED[2], EXPECTED[0]]
 
 
+def test_workers_have_names_and_samples_may_be_there_twice(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffs,w,a\n" + "".join(f"{s},{'AX1'[w // 4]}{w},{a}\n" for s, w, a in LINES), encoding="utf-8")
+    split = corrupted(tmp_path / "a.csv", columns=["s", "w", "a"], item=[2, 1, 2])
+    assert sorted(map(sorted, split.side["answers"].tolist())) == sorted(map(sorted, [EXPECTED[2], EXPECTED[1], EXPECTED[2]]))
+    assert torch.equal(split.side["answers"][0], split.side["answers"][2])
+
+
 def test_ties_go_by_chance(tmp_path):
     (tmp_path / "a.txt").write_text("".join(f"{s} {w} {w}\n" for s in range(300) for w in range(2)))
     first, again, other = (corrupted(tmp_path / "a.txt", seed, n=300).y for seed in (0, 0, 1))
@@ -59,6 +66,8 @@ def test_ties_go_by_chance(tmp_path):
     [
         ("0 1 2\n1 1\n2 1 0\n", {}, r"its answer 2 is '1 1', which has no column 2"),
         ("0 1 x\n", {}, r"cannot use .*invalid literal"),
+        ("0,1,\n", {}, r"cannot use .*invalid literal for int\(\) with base 10: ''"),
+        ("0 1 2\n1 1 0\n2 1 0\n3 1 0\n", {}, r"answers about sample 3, but the training split has 3: is it a part of the data"),
         ("", {}, r"it holds no answers"),
         ("a,b\n1,2\n", {"columns": ["a", "b", "c"]}, r"it has no column 'c', it has: a, b"),
         ("0 1 2\n1 1 0\n", {}, r"says nothing of 1 of the 3 training samples; see noise\.first_sample"),

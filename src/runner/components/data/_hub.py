@@ -10,6 +10,7 @@ from torch import Tensor
 
 from runner import UserError
 from runner.components.data._files import absent
+from runner.components.data._tables import divide, held_out
 
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
 
@@ -64,6 +65,8 @@ def labels_of(parts: list, label: str) -> tuple[list[Tensor], int]:
     """Class indices of each split and the number of classes; values that are no indices are numbered in their order."""
     feature = parts[0].features[label]
     columns = [list(p[label]) for p in parts]
+    if any(v is None for column in columns for v in column):
+        raise UserError(f"column '{label}' has samples without a label: choose other splits with data.train, data.test (null: split off), data.val")
     known = list(range(feature.num_classes)) if hasattr(feature, "num_classes") else sorted(set(columns[0]))
     if any(isinstance(v, float) for v in known):
         raise UserError(f"column '{label}' holds numbers that are no classes; set data.task=regression")
@@ -80,7 +83,17 @@ def splits_of(path: str, config: str | None, names: list[str | None], columns: l
         if name not in found:
             raise UserError(f"'{path}' has no split '{name}', it has: {', '.join(found)}; choose with data.train, data.test (null: split off), data.val")
     parts = [found[n] for n in names]
-    for column in columns:
-        if column not in parts[0].column_names:
-            raise UserError(f"'{path}' has no column '{column}', it has: {', '.join(parts[0].column_names)}; choose with data.label and data.inputs")
+    for name, part in zip(names, parts, strict=True):
+        if missing := [c for c in columns if c not in part.column_names]:
+            known = ", ".join(part.column_names)
+            raise UserError(f"'{path}' has no column '{missing[0]}' in its split '{name}', it has: {known}; choose with data.label and data.inputs")
     return parts
+
+
+def divided(x: list, y: list, test: str | None, share: float, train_size: int | None, split: int, stratify: bool) -> tuple[list, list]:
+    """Inputs and labels of the splits: `share` of the training rows as the test where none is named, and so many rows to train on."""
+    if test is None:
+        kept, out = held_out(y[0], share, split, stratify)
+        x, y = [x[0][kept], x[0][out], *x[1:]], [y[0][kept], y[0][out], *y[1:]]
+    keep, _ = divide(y[0], 0.0, train_size, split, stratify)
+    return [x[0][keep], *x[1:]], [y[0][keep], *y[1:]]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from runner import UserError, card
-from runner.components.data._hub import labels_of, splits_of
+from runner.components.data._hub import divided, labels_of, splits_of
 from runner.components.data._images import Normalise
-from runner.components.data._tables import divide, held_out, standardise
+from runner.components.data._tables import standardise
 from runner.core.data import Data, Info, Split
 
 CARD = card(source="library `datasets`; no code of the data set is run")
@@ -66,12 +66,8 @@ def build(
         y, outputs = [inputs_of(p, [label])[0] for p in parts], 1
     else:
         y, outputs = labels_of(parts, label)
-    stratify, x = task == "classification", list(x)
-    if test is None:
-        kept, out = held_out(y[0], share, split, stratify)
-        x, y = [x[0][kept], x[0][out], *x[1:]], [y[0][kept], y[0][out], *y[1:]]
-    keep, _ = divide(y[0], 0.0, train_size, split, stratify)
-    x[0], y[0] = x[0][keep], y[0][keep]
+    stratify = task == "classification"
+    x, y = divided(list(x), y, test, share, train_size, split, stratify)
     transform = Normalise((0.5,), (0.5,)) if pictures[0] else None
     x = x if transform else standardise(*x)
     y = y if stratify else standardise(*y)

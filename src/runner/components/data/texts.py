@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from torch import Tensor
+import torch
 
 from runner import UserError, card
 from runner.components.data._files import absent
-from runner.components.data._hub import labels_of, quick, splits_of
-from runner.components.data._tables import divide, held_out
+from runner.components.data._hub import divided, labels_of, quick, splits_of
 from runner.core.data import Data, Info, Split
 
 CARD = card(source="libraries `datasets` and `transformers`; no code of the data set or of the model is run", tasks=("classification",))
 
 
 def tokenizer_of(path: str):
-    """The tokenizer of a model, which pads behind the text. Raises UserError."""
+    """The tokenizer of a model. Raises UserError."""
     try:
         from transformers import AutoTokenizer
     except ImportError:
@@ -22,22 +21,24 @@ def tokenizer_of(path: str):
     place = Path(path).expanduser()
     try:
         with quick():
-            found = AutoTokenizer.from_pretrained(str(place) if place.is_dir() else path, padding_side="right")
+            found = AutoTokenizer.from_pretrained(str(place) if place.is_dir() else path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         places = [place.absolute(), "the cache of huggingface_hub", "the hub"]
         raise absent(f"tokenizer '{path}'", places, "set data.tokenizer to a model on the hub or a folder of its files", str(error).splitlines()[0]) from error
     if found.pad_token_id is None:
         raise UserError(f"the tokenizer of '{path}' has no padding token; choose another with data.tokenizer")
+    if len(found) <= len(found.all_special_tokens):
+        raise UserError(f"there is no tokenizer in '{path}', which knows no words; choose another with data.tokenizer")
     return found
 
 
-def tokens(rows, columns: list[str], tokenizer, length: int) -> Tensor:
-    """Token ids (n, length), padded at their end. Raises UserError for what is no text."""
+def tokens(rows, columns: list[str], tokenizer, length: int) -> list[list[int]]:
+    """The token ids of each row. Raises UserError for what is no text."""
     parts = [list(rows[c]) for c in columns]
     for column, part in zip(columns, parts, strict=True):
         if not all(isinstance(text, str) for text in part):
             raise UserError(f"column '{column}' is not text; choose one or two others with data.inputs=[...]")
-    return tokenizer(*parts, truncation=True, max_length=length, padding="max_length", return_tensors="pt")["input_ids"]
+    return tokenizer(*parts, truncation=True, max_length=length)["input_ids"]
 
 
 def build(
@@ -66,13 +67,9 @@ def build(
     if length > cut.model_max_length:
         raise UserError(f"data.length={length} is more than the {cut.model_max_length} tokens that '{tokenizer}' takes")
     parts = splits_of(path, config, [train, test, val], [label, *inputs])
-    x = [tokens(p, list(inputs), cut, length) for p in parts]
-    used = max(int((ids != cut.pad_token_id).sum(1).max()) for ids in x)
-    x = [ids[:, :used] for ids in x]
     y, outputs = labels_of(parts, label)
-    if test is None:
-        kept, out = held_out(y[0], share, split, True)
-        x, y = [x[0][kept], x[0][out], *x[1:]], [y[0][kept], y[0][out], *y[1:]]
-    keep, _ = divide(y[0], 0.0, train_size, split, True)
-    x[0], y[0] = x[0][keep], y[0][keep]
-    return Data(Info("classification", (used,), outputs), *(Split(a.contiguous(), b) for a, b in zip(x, y, strict=True)))
+    x = [tokens(p, list(inputs), cut, length) for p in parts]
+    used = max(map(len, (row for ids in x for row in ids)))
+    padded = [torch.tensor([row + [cut.pad_token_id] * (used - len(row)) for row in ids]) for ids in x]
+    x, y = divided(padded, y, test, share, train_size, split, True)
+    return Data(Info("classification", (used,), outputs), *(Split(a, b) for a, b in zip(x, y, strict=True)))

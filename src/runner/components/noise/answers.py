@@ -1,6 +1,7 @@
 """The answers of a real crowd, from a table with a line for each answer."""
 
 import csv
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ CARD = card(
 )
 
 
-def read(file: Path, columns: list[str]) -> np.ndarray:
-    """(answers, 3) of sample, worker, answer, in the order of the file. Raises ValueError."""
-    with file.open(newline="") as stream:
+def read(file: Path, columns: list[str]) -> list[tuple[int, str, int]]:
+    """Sample, worker and answer, in the order of the file. Raises ValueError."""
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        text = [line for line in stream if line.strip()]
+        lines = list(csv.reader(text)) if text and "," in text[0] else [line.split() for line in text]
         if all(c.isdecimal() for c in columns):
-            lines, places = [line.replace(",", " ").split() for line in stream if line.strip()], [int(c) for c in columns]
+            places = [int(c) for c in columns]
         else:
-            lines = [line for line in csv.reader(stream) if line]
             names = lines.pop(0) if lines else []
             if missing := [c for c in columns if c not in names]:
                 raise ValueError(f"it has no column '{missing[0]}', it has: {', '.join(names)}")
@@ -30,7 +32,8 @@ def read(file: Path, columns: list[str]) -> np.ndarray:
         raise ValueError("it holds no answers")
     if short := [k for k, line in enumerate(lines) if len(line) <= max(places)]:
         raise ValueError(f"its answer {short[0] + 1} is '{' '.join(lines[short[0]])}', which has no column {max(places)}")
-    return np.array([[int(line[p]) for p in places] for line in lines])
+    sample, worker, answer = places
+    return [(int(line[sample]), line[worker].strip(), int(line[answer])) for line in lines]
 
 
 def build(path: str, columns: list[str] = ("0", "1", "2"), first_sample: int = 0, first_class: int = 0):
@@ -41,7 +44,7 @@ def build(path: str, columns: list[str] = ("0", "1", "2"), first_sample: int = 0
 
     Args:
         path: a text file with a line for each answer.
-        columns: of the sample, the worker and the answer: names, where the file has a header, or places from 0 on, where it has none.
+        columns: of the sample, the worker and the answer: names, where the file has a header, or places such as ['1', '0', '2'], where it has none.
         first_sample: >= 0; the number of the first sample: 1 in files that count from one.
         first_class: >= 0; the number of the first class.
     """
@@ -57,10 +60,15 @@ def build(path: str, columns: list[str] = ("0", "1", "2"), first_sample: int = 0
             found = read(file, list(columns))
         except (ValueError, OSError, csv.Error) as error:
             raise UserError(f"noise/answers: cannot use {file}: {str(error).splitlines()[0]}") from error
-        items = split.side["item"].cpu().numpy() if "item" in split.side else np.arange(n)
-        place = {int(item) + first_sample: k for k, item in enumerate(items)}
-        rows = np.array([place.get(int(item), -1) for item in found[:, 0]])
-        rows, worker, answer = rows[rows >= 0], found[rows >= 0, 1], found[rows >= 0, 2] - first_class
+        place = defaultdict(list)  # a sample may be there twice
+        for k, item in enumerate(split.side["item"].tolist() if "item" in split.side else range(n)):
+            place[item + first_sample].append(k)
+        if "item" not in split.side and (last := max(sample for sample, _, _ in found)) >= n + first_sample:
+            raise UserError(
+                f"noise/answers: {file} answers about sample {last}, but the training split has {n}: is it a part of the data? see noise.first_sample"
+            )
+        kept = [(k, worker, answer - first_class) for sample, worker, answer in found for k in place.get(sample, ())]
+        rows, worker, answer = (np.array([entry[k] for entry in kept]) for k in range(3))
         if lacking := n - len(np.unique(rows)):
             raise UserError(f"noise/answers: {file} says nothing of {lacking} of the {n} training samples; see noise.first_sample and noise.columns")
         if answer.min() < 0 or answer.max() >= classes:
