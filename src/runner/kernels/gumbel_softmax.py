@@ -41,7 +41,8 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
         y = fused_gumbel_softmax(x, seed, tau)
     else:
         s = accumulator(x)
-        y = (softmax if fused else REFERENCES["softmax"])((s + gumbel_noise(x.shape, seed, x.device).to(s.dtype)) / tau).to(x.dtype)
+        s = s + gumbel_noise(x.shape, seed, x.device).to(s.dtype)
+        y = (softmax if fused else REFERENCES["softmax"])(s if tau == 1 else s / tau).to(x.dtype)
     if hard and y.shape[-1]:
         y = torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1) + (y - y.detach())
     return y.movedim(-1, dim)
@@ -70,10 +71,9 @@ def philox(counter: tuple[Tensor, ...], seed: int | Tensor) -> tuple[Tensor, ...
 
 
 def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Low and high word of a product of two words, without leaving 63 bits."""
-    low, high = (a & 0xFFFF) * b, (a >> 16) * b
-    total = high + (low >> 16)
-    return ((total << 16) | (low & 0xFFFF)) & MASK, total >> 16
+    """Low and high word of a product of two words, all 64 bits of which an int64 holds, whatever its sign."""
+    product = a * b
+    return product & MASK, (product >> 32) & MASK
 
 
 @dispatch.kernel("gumbel_softmax")

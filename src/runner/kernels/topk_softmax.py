@@ -34,7 +34,7 @@ def topk_softmax(x: Tensor, k: int, *, temperature: float = 1.0, renormalise: bo
         softmax = kernel_softmax
     else:
         softmax = REFERENCES["softmax"]
-    s = accumulator(x) / temperature
+    s = accumulator(x) if temperature == 1 else accumulator(x) / temperature
     best = _best(x.detach(), k)
     values = softmax(s.gather(-1, best)) if renormalise else softmax(s).gather(-1, best)
     return values.to(x.dtype), best
