@@ -11,7 +11,8 @@ from runner.core.data import Data, Info, Split
 from runner.core.rng import derive
 
 CARD = card(
-    source="Peterson et al. 2019 (1908.07086), section 4: ten folds; splits and statistics of channels of Hyeonsu-Jeong/TopTwo, CIFAR10H/dataloader_c10h.py",
+    arxiv="1908.07086",
+    source="Peterson et al. 2019; ten folds, what they are tested on and statistics of channels of Hyeonsu-Jeong/TopTwo, CIFAR10H/dataloader_c10h.py",
     tasks=("classification",),
 )
 FOLDS = 10

@@ -30,12 +30,10 @@ def read(kind: str, path: str, **values):
     said.set_verbosity_error()
     said.disable_progress_bar()
     try:
-        if place.is_dir():
-            return load(True)
         try:
             return load(True)
         except OSError:
-            if os.environ.get("RUNNER_OFFLINE"):
+            if place.is_dir() or os.environ.get("RUNNER_OFFLINE"):
                 raise
         with contextlib.suppress(urllib.error.HTTPError):  # it answers; without an answer the library would try again for long
             urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
@@ -103,7 +101,7 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa"):
         network.config.pad_token_id = tokenizer.pad_token_id
         renew(network.float())
         model = Pretrained(network, tokenizer.pad_token_id, tokenizer.sep_token_id)
-        longest = torch.full((1, *info.shape), next(k for k in range(2, 99) if k != tokenizer.pad_token_id))
+        longest = torch.full((1, *info.shape), int(tokenizer.pad_token_id == 0))  # of any token but padding
         try:
             with torch.no_grad():
                 model.eval()(longest)
