@@ -88,7 +88,7 @@ def test_what_is_wrong_is_said(folder, tmp_path):
         made(folder, 64)
     with pytest.raises(UserError, match="token ids, not numbers"):
         made(folder)(torch.zeros(2, 16))
-    with pytest.raises(UserError, match=r"^pretrained model '.*none' is not on this machine: looked in .*model\.path"):
+    with pytest.raises(UserError, match=r"^tokenizer '.*none' is not on this machine: looked in .*model\.path"):
         made(tmp_path / "none")
     with pytest.raises(UserError, match=r"token ids \(T,\), not inputs of shape \(3, 8, 8\); set data=texts"):
         build(str(folder))(Info("classification", (3, 8, 8), 3), None)

@@ -1,14 +1,13 @@
 """Reading data sets of the Hugging Face hub and local files of its formats: what the options that do share."""
 
 import contextlib
-import os
-import urllib.request
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from runner import UserError
+from runner.components._hub import answers
 from runner.components.data._files import absent
 from runner.components.data._tables import divide, held_out
 
@@ -23,14 +22,7 @@ def quick():
 
     flags = [(datasets.config, "HF_HUB_OFFLINE"), (hub, "HF_HUB_OFFLINE")]
     before = [getattr(*flag) for flag in flags]
-    try:
-        if os.environ.get("RUNNER_OFFLINE"):
-            raise OSError("RUNNER_OFFLINE is set")
-        if not any(before):
-            urllib.request.urlopen(urllib.request.Request(hub.ENDPOINT, method="HEAD"), timeout=5).close()
-    except urllib.error.HTTPError:
-        pass  # it answers
-    except OSError:
+    if any(before) or not answers(hub.ENDPOINT):
         for flag in flags:
             setattr(*flag, True)
     try:

@@ -1,35 +1,13 @@
 """Sentences, or pairs of them, of the Hugging Face hub or a local file, as the tokens of a pretrained model."""
 
-from pathlib import Path
-
 import torch
 
 from runner import UserError, card
-from runner.components.data._files import absent
-from runner.components.data._hub import divided, labels_of, quick, splits_of
+from runner.components._hub import tokenizer as tokenizer_of
+from runner.components.data._hub import divided, labels_of, splits_of
 from runner.core.data import Data, Info, Split
 
 CARD = card(source="libraries `datasets` and `transformers`; no code of the data set or of the model is run", tasks=("classification",))
-
-
-def tokenizer_of(path: str):
-    """The tokenizer of a model. Raises UserError."""
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise UserError("data=texts needs the library transformers: pip install transformers") from None
-    place = Path(path).expanduser()
-    try:
-        with quick():
-            found = AutoTokenizer.from_pretrained(str(place) if place.is_dir() else path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        places = [place.absolute(), "the cache of huggingface_hub", "the hub"]
-        raise absent(f"tokenizer '{path}'", places, "set data.tokenizer to a model on the hub or a folder of its files", str(error).splitlines()[0]) from error
-    if found.pad_token_id is None:
-        raise UserError(f"the tokenizer of '{path}' has no padding token; choose another with data.tokenizer")
-    if len(found) <= len(found.all_special_tokens):
-        raise UserError(f"there is no tokenizer in '{path}', which knows no words; choose another with data.tokenizer")
-    return found
 
 
 def tokens(rows, columns: list[str], tokenizer, length: int) -> list[list[int]]:
@@ -63,7 +41,7 @@ def build(
     """
     if len(inputs) not in (1, 2):
         raise ValueError(f"inputs takes one column or two, not {len(inputs)}")
-    cut = tokenizer_of(tokenizer)
+    cut = tokenizer_of(tokenizer, "data=texts", "data.tokenizer")
     if length > cut.model_max_length:
         raise UserError(f"data.length={length} is more than the {cut.model_max_length} tokens that '{tokenizer}' takes")
     parts = splits_of(path, config, [train, test, val], [label, *inputs])

@@ -1,60 +1,14 @@
 """A pretrained transformer of the Hugging Face hub, with a new head for the classes."""
 
-import contextlib
-import os
-import urllib.error
-import urllib.request
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
 from runner import UserError, card
+from runner.components._hub import read, tokenizer
 
 CARD = card(source="library `transformers`, AutoModelForSequenceClassification; no code of the model is run", tasks=("classification",))
-
-
-def read(kind: str, path: str, **values):
-    """`transformers.KIND.from_pretrained(path)`, silently, from this machine if it is there. Raises UserError."""
-    try:
-        import transformers
-        from huggingface_hub import constants
-    except ImportError:
-        raise UserError("model=pretrained needs the library transformers: pip install transformers") from None
-    place, said = Path(path).expanduser(), transformers.logging
-    level, bar = said.get_verbosity(), said.is_progress_bar_enabled()
-    load = lambda offline: getattr(transformers, kind).from_pretrained(
-        str(place) if place.is_dir() else path, local_files_only=offline, trust_remote_code=False, **values
-    )
-    said.set_verbosity_error()
-    said.disable_progress_bar()
-    try:
-        try:
-            return load(True)
-        except OSError:
-            if place.is_dir() or os.environ.get("RUNNER_OFFLINE"):
-                raise
-        with contextlib.suppress(urllib.error.HTTPError):  # it answers; without an answer the library would try again for long
-            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-        return load(False)
-    except OSError as error:
-        if place.is_dir():
-            raise _unusable(path, error) from error
-        raise UserError(
-            f"pretrained model '{path}' is not on this machine: looked in {place.absolute()}, the cache of huggingface_hub, the hub "
-            f"({str(error).splitlines()[0]}); set model.path to a name on the hub or a folder of its files"
-        ) from error
-    except Exception as error:  # what a damaged file or another kind of model raises is the library's affair
-        raise _unusable(path, error) from error
-    finally:
-        said.set_verbosity(level)
-        if bar:
-            said.enable_progress_bar()
-
-
-def _unusable(path: str, error: Exception) -> UserError:
-    return UserError(f"pretrained model '{path}' cannot be used: {' '.join(str(error).split())[:300] or type(error).__name__}")
 
 
 class Pretrained(nn.Module):
@@ -94,14 +48,13 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa"):
         del softmax
         if len(info.shape) != 1:
             raise UserError(f"model=pretrained takes token ids (T,), not inputs of shape {info.shape}; set data=texts")
-        tokenizer = read("AutoTokenizer", path)
-        if tokenizer.pad_token_id is None:
-            raise UserError(f"'{path}' has no padding token; choose another with model.path")
-        network = read("AutoModelForSequenceClassification", path, num_labels=info.outputs, attn_implementation=attention, ignore_mismatched_sizes=True)
-        network.config.pad_token_id = tokenizer.pad_token_id
+        cut = tokenizer(path, "model=pretrained", "model.path")
+        values = {"num_labels": info.outputs, "attn_implementation": attention, "ignore_mismatched_sizes": True}
+        network = read("AutoModelForSequenceClassification", path, "pretrained model", "model=pretrained", "model.path", **values)
+        network.config.pad_token_id = cut.pad_token_id
         renew(network.float())
-        model = Pretrained(network, tokenizer.pad_token_id, tokenizer.sep_token_id)
-        longest = torch.full((1, *info.shape), int(tokenizer.pad_token_id == 0))  # of any token but padding
+        model = Pretrained(network, cut.pad_token_id, cut.sep_token_id)
+        longest = torch.full((1, *info.shape), int(cut.pad_token_id == 0))  # of any token but padding
         try:
             with torch.no_grad():
                 model.eval()(longest)
