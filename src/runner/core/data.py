@@ -20,6 +20,7 @@ class Info:
         shape: of one input without the batch: (features,), (channels, height, width) or (length,).
         outputs: classes, regression outputs, or size of the vocabulary.
         predicted: positions at the end of a sequence that have labels (n, predicted); None for all.
+        vocabulary: ids that an input of token ids may hold, from 0; None for other inputs, and for `language`, where it is `outputs`.
         regions: boxes (x0, y0, x1, y1) in pixels of an image that have labels (n, regions); of which class 0 says that nothing is there.
     """
 
@@ -27,6 +28,7 @@ class Info:
     shape: tuple[int, ...]
     outputs: int
     predicted: int | None = None
+    vocabulary: int | None = None
     regions: tuple[tuple[float, float, float, float], ...] = ()
 
 

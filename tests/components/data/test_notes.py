@@ -55,6 +55,9 @@ def test_the_vocabulary_is_of_frequent_words(tmp_path):
     assert kept(vocabulary=4) == [1, 3, 1, 1, 1, 2, 0]
     assert kept(vocabulary=3) == [1, 1, 1, 1, 1, 2, 0]
     assert kept(min_count=3) == [1, 1, 1, 1, 1, 1, 0]
+    for size in (4, 3):
+        data = build(root, length=7, vocabulary=size)
+        assert data.info.vocabulary == size == data.train.x.max() + 1
 
 
 HOSPITALS = [

@@ -20,6 +20,7 @@ def test_headings_are_wrong_about_sentences_that_stray_to_or_from_the_plan():
 def test_sentences_are_of_the_true_topic_alone():
     """A word's frequency in sentences of the plan is the same whether they stand in the plan or strayed from it."""
     train = build(notes=40000, heading_rate=0.5, off_topic=0.3, vocabulary=10).train
+    assert train.x.max() == 9
     rates = [torch.stack([(train.x[rows] == w).double().mean() for w in range(10)]) for rows in (
         (train.clean == 0) & (train.y == 0), (train.clean == 0) & (train.y == 1), (train.clean == 1) & (train.y == 1)
     )]  # fmt: skip

@@ -84,6 +84,7 @@ def test_rare_tokens_are_unknown_and_long_sentences_cut(root):
     assert build(str(root), min_count=3).train.x.unique().tolist() == [0, 1, 2, 3, 4]  # full stops, `in` and `left`
     few = build(str(root), vocabulary=3, min_count=1)
     assert few.train.x[3].tolist() == [1, 1, 2] + [0] * 97  # the full stop is the most frequent
+    assert few.info.vocabulary == 3
     assert build(str(root), vocabulary=2).train.x.max() == 1
 
 

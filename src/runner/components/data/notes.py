@@ -146,5 +146,5 @@ def build(
         elif (headings >= 0).all():
             splits[-1].side["rules"] = headings
     if view == "sentences":
-        return Data(Info("classification", (length,), len(classes)), *splits)
+        return Data(Info("classification", (length,), len(classes), vocabulary=len(ids) + OTHER), *splits)
     return Data(Info("language", (length,), max(len(ids) + OTHER, len(classes))), *splits)

@@ -66,4 +66,4 @@ def build(
         splits.append(Split(x.float(), truth))
         if kind == "headings":
             splits[-1].relabel(heading)
-    return Data(Info("classification", (PHRASES * WORDS,), 2), *splits)
+    return Data(Info("classification", (PHRASES * WORDS,), 2, vocabulary=vocabulary), *splits)

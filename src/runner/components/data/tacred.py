@@ -90,4 +90,4 @@ def build(root: str, length: int = 100, vocabulary: int = 60000, min_count: int 
     if word_dropout:
         lost = lambda x, generator: torch.rand(x.shape, generator=generator, device=generator.device).to(x.device) < word_dropout
         train.augment = lambda x, generator: torch.where(lost(x, generator) & (x > 0), UNKNOWN, x)
-    return Data(Info("classification", (length,), len(number)), **splits)
+    return Data(Info("classification", (length,), len(number), vocabulary=len(ids) + UNKNOWN + 1), **splits)

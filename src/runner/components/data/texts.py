@@ -50,4 +50,4 @@ def build(
     used = max(map(len, (row for ids in x for row in ids)))
     padded = [torch.tensor([row + [cut.pad_token_id] * (used - len(row)) for row in ids]) for ids in x]
     x, y = divided(padded, y, test, share, train_size, split, True)
-    return Data(Info("classification", (used,), outputs), *(Split(a, b) for a, b in zip(x, y, strict=True)))
+    return Data(Info("classification", (used,), outputs, vocabulary=len(cut)), *(Split(a, b) for a, b in zip(x, y, strict=True)))

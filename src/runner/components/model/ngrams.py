@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from runner import card
+from runner.components.model._tokens import known
 
 CARD = card(source="n-grams hashed into buckets, Joulin et al. 2017 (1607.01759), section 2.2", tasks=("classification",))
 
@@ -33,8 +34,8 @@ def build(vocabulary: int = 1000, longest: int = 2, buckets: int = 5000):
     """Token ids (B, T), as whole numbers of any type, to logits (B, C): a weight for each word and class, and for each bucket of n-grams.
 
     Args:
-        vocabulary: >= 1; token ids, 0 is padding.
+        vocabulary: >= 1; token ids that it knows, 0 is padding; all of the data must be among them.
         longest: >= 1; words of the longest n-gram.
         buckets: >= 1; that n-grams of two words and more share.
     """
-    return lambda info, softmax: NGrams(info.outputs, vocabulary, longest, buckets)
+    return lambda info, softmax: NGrams(info.outputs, known(vocabulary, info), longest, buckets)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from runner import card
+from runner.components.model._tokens import known
 
 CARD = card(
     paper="textcnn2014",
@@ -30,10 +31,10 @@ def build(vocabulary: int = 1000, width: int = 32, filters: int = 16, windows: l
     """Token ids (B, T), as whole numbers of any type, to logits (B, C). Sentences are padded with zeros on both sides, so that they may be short.
 
     Args:
-        vocabulary: >= 1; token ids, 0 is padding.
+        vocabulary: >= 1; token ids that it knows, 0 is padding; all of the data must be among them.
         width: >= 1; size of a word.
         filters: >= 1; of each width.
         windows: widths of the filters, in words.
         dropout: in [0, 1); of the largest values.
     """
-    return lambda info, softmax: TextCNN(info.outputs, vocabulary, width, filters, windows, dropout)
+    return lambda info, softmax: TextCNN(info.outputs, known(vocabulary, info), width, filters, windows, dropout)

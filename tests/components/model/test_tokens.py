@@ -1,0 +1,15 @@
+"""Models of token ids refuse data with more ids than they know, before the first step."""
+
+import pytest
+
+from runner import UserError
+from runner.components.model import ngrams, text_cnn
+from runner.core.data import Info
+
+
+@pytest.mark.parametrize("model", [ngrams, text_cnn])
+def test_all_ids_must_be_known(model):
+    with pytest.raises(UserError, match=r"has 21 token ids, the model knows 20: set model\.vocabulary=21"):
+        model.build(vocabulary=20)(Info("classification", (5,), 2, vocabulary=21), None)
+    assert model.build(vocabulary=20)(Info("classification", (5,), 2, vocabulary=20), None)
+    assert model.build(vocabulary=20)(Info("classification", (5,), 2), None)
