@@ -76,7 +76,7 @@ def test_components_know_the_core_and_nothing_else():
         for file in (SOURCE / "components" / group).glob("*.py"):
             known = {m for m in imports(file) if m.startswith("runner.")}
             own_helpers = f"runner.components.{group}._"
-            allowed = ("runner.core", "runner.kernels", own_helpers, "runner.card", "runner.Duration", "runner.UserError")
+            allowed = ("runner.core", "runner.kernels", own_helpers, "runner.components._", "runner.card", "runner.Duration", "runner.UserError")
             wrong = {m for m in known - {own_helpers[:-2]} if not m.startswith(allowed)}
             assert not wrong, f"{group}/{file.name} imports {wrong}"
             assert not {m.split(".")[0] for m in imports(file)} & {"hydra", "omegaconf"}, file

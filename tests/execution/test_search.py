@@ -133,6 +133,13 @@ def test_every_trial_is_a_run_and_told_what_it_measured(tmp_path):
     assert sum(late) < sum(early)  # it learns
 
 
+def test_the_mean_of_the_last_measurements_is_a_metric(tmp_path):
+    study = searched(tmp_path, Inline(), LR, trials=3, metric="test/acc_last2")
+    assert [t.value for t in study.trials] == pytest.approx([2.5 - abs(math.log10(t.params["optimizer.lr"]) + 1) for t in study.trials])
+    with pytest.raises(UserError, match="has no metric 'test/acc_last4'"):
+        searched(tmp_path, Inline(), LR, trials=1, metric="test/acc_last4", name="other")
+
+
 def test_the_same_search_asks_for_the_same_trials(tmp_path):
     a, b = (searched(tmp_path / k, Inline(), LR, "loss=ce,gce", "loss.q=interval(0.1,1)", trials=15) for k in "ab")
     assert [t.params for t in a.trials] == [t.params for t in b.trials]

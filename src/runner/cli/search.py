@@ -45,7 +45,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = arguments.Parser(prog="runner search", usage="runner search OVERRIDES [flags]", description=__doc__, allow_abbrev=False, epilog=ALSO)
     parser.add_argument("--space", type=Path, metavar="FILE", help="YAML with what is searched, beside what the recipe and the overrides say")
     parser.add_argument("--trials", type=count, default=50, help="how many in all (50); those that failed or were pruned count")
-    parser.add_argument("--metric", default="test/acc_best", help="of a run's summary (test/acc_best)")
+    parser.add_argument("--metric", default="test/acc_best", help="of a run, such as test/acc_last10 (test/acc_best)")
     parser.add_argument("--direction", choices=("maximize", "minimize"), help="what the evaluator says without")
     parser.add_argument("--study", type=name, metavar="NAME", help="a name of its own; without, the same search has the same one")
     parser.add_argument("--seeds", type=count, default=1, help="runs a trial (1); their mean counts")

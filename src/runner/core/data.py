@@ -205,9 +205,6 @@ class _View(Dataset):
     def __init__(self, split: LoadedSplit):
         self.dataset, self.augment, self.transform, self.change = split.dataset, split.augment, split.transform, split.change
 
-    def __len__(self):
-        return len(self.dataset)
-
     def __getitem__(self, ask):
         k, epoch, seed = ask
         x = self.dataset[k][0]

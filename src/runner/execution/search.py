@@ -36,7 +36,7 @@ class Question:
 
     Attributes:
         corners: runs at the ends of the space, which stand for all that is fixed.
-        metric: of a run's summary, such as `test/acc_best`; the mean over the seeds counts.
+        metric: of a run, such as `test/acc_best` or `test/acc_last10`, see `Store.measured`; the mean over the seeds counts.
         direction: `maximize` or `minimize`.
         seeds: runs a trial.
     """
@@ -193,11 +193,11 @@ class Search:
 
     def _done(self, point: _Point, job: Job) -> None:
         """Note a run's value; the last one ends the point."""
-        summary = self.store.done(job.id)["summary"]
         metric = self.question.metric
-        if metric not in summary and not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise UserError(f"run {job.id} has no metric '{metric}'{nearest(metric, summary)}")
-        point.values[job.id] = value = summary.get(metric, math.nan)
+        value = self.store.measured(job.id, metric)
+        if value is None and not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise UserError(f"run {job.id} has no metric '{metric}'{nearest(metric, self.store.done(job.id)['summary'])}")
+        point.values[job.id] = value = math.nan if value is None else value
         if not math.isfinite(value):
             self._tell(point, TrialState.FAIL)
         elif len(point.values) == len(point.jobs):

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,15 @@ class Store:
             except ValueError:
                 break
         return found
+
+    def measured(self, run: str, metric: str) -> float | None:
+        """What a finished run says of a metric: one of its summary, or METRIC_lastN, the mean of its last N measurements; None where it has no such."""
+        summary = (self.done(run) or {}).get("summary", {})
+        name, _, many = metric.rpartition("_last")
+        if metric in summary or not many.isdecimal() or f"{name}_last" not in summary:
+            return summary.get(metric)
+        found = [math.nan if row[name] is None else row[name] for row in self.rows(run) if name in row][-int(many) :]
+        return statistics.fmean(found) if len(found) == int(many) > 0 else None
 
     def state(self, run: str, code: str | None = None) -> str:
         """One of STATES.

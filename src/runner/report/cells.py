@@ -12,17 +12,13 @@ scales: {SCALE: {tables: {NAME: {cols: {}}, OTHER: null}}}
 """
 
 import itertools
-import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from runner.config import compose, recipes
 from runner.config.overrides import settings
 from runner.core.errors import UserError, nearest
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
-from runner.execution.store import Store
 
 PARTS = {"rows", "cols", "seeds", "metric", "published"}
 
@@ -102,16 +98,6 @@ def values(cells: list[Cell], made: Plan, metric: str) -> dict[tuple[str, str], 
     found: dict[tuple[str, str], dict[int, float]] = {(cell.row, cell.col): {} for cell in cells}
     codes = {job.id: job.code for job in made.jobs}
     for cell, run in zip(cells, made.asked, strict=True):
-        if made.store.state(run, codes[run]) == "done" and (value := measured(made.store, run, metric)) is not None:
+        if made.store.state(run, codes[run]) == "done" and (value := made.store.measured(run, metric)) is not None:
             found[cell.row, cell.col][cell.seed] = value
     return found
-
-
-def measured(store: Store, run: str, metric: str) -> float | None:
-    """What a finished run says of a metric: one of its summary, or METRIC_lastN, the mean of its last N measurements; None where it has no such."""
-    summary = (store.done(run) or {}).get("summary", {})
-    name, _, many = metric.rpartition("_last")
-    if metric in summary or not many.isdecimal() or f"{name}_last" not in summary:
-        return summary.get(metric)
-    found = [math.nan if row[name] is None else row[name] for row in store.rows(run) if name in row][-int(many) :]
-    return float(np.mean(found)) if len(found) == int(many) > 0 else None

@@ -214,7 +214,7 @@ def _look(claim: Claim, scale: str, seeds: list[int], runs: dict[cells.Cell, str
     rows: dict[str, list[float]] = {row: [] for row in claim.rows}
     lacking: dict[str, dict[str, list[int]]] = {}
     for cell, run in runs.items():
-        value = cells.measured(plan.store, run, claim.metric) if states[run] == "done" else None
+        value = plan.store.measured(run, claim.metric) if states[run] == "done" else None
         if value is None:
             lacking.setdefault(_why(run, claim.metric, plan, states[run]), {}).setdefault(cell.row, []).append(cell.seed)
         else:
