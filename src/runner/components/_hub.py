@@ -86,4 +86,6 @@ def tokenizer(path: str, who: str, key: str):
         if found.eos_token_id is None:
             raise UserError(f"the tokenizer of '{path}' has no padding token and none that ends a text; choose another with {key}")
         found.pad_token = found.eos_token
+    if found.pad_token_id in found("")["input_ids"]:  # a model would not see it, or take it for the end
+        raise UserError(f"the tokenizer of '{path}' puts its padding token {found.pad_token} into every text; choose another with {key}")
     return found

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_bert
+import tiny_transformer
 
 from runner import UserError
 from runner.components.data.texts import build
@@ -24,7 +24,7 @@ ROWS = 5 * KINDS
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return str(tiny_bert.write(tmp_path_factory.mktemp("bert")))
+    return str(tiny_transformer.write(tmp_path_factory.mktemp("bert")))
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +92,20 @@ def test_what_is_wrong_is_said(file, model, tmp_path):
         build(file, model, ["first", "second", "answer"], "answer")
 
 
-@pytest.mark.parametrize("learner", ["supervised", "storm"])
-def test_a_pretrained_model_is_trained_on_them(file, model, learner):
+@pytest.mark.parametrize("family", ["GPT2", "Llama"])
+def test_a_tokenizer_without_padding_pads_with_the_end_of_a_text(file, tmp_path, family):
+    folder = tiny_transformer.write(tmp_path / family, family)
+    data = build(file, str(folder), ["first"], "answer", test="train", length=24)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.pad_token is None
+    for (text, *_), row in zip(ROWS, data.test.x.tolist(), strict=True):
+        ids = tokenizer(text)["input_ids"]
+        assert row == ids + [tokenizer.eos_token_id] * (data.info.shape[0] - len(ids))
+
+
+@pytest.mark.parametrize(("learner", "family"), [("supervised", "Bert"), ("storm", "Bert"), ("supervised", "GPT2"), ("supervised", "Llama")])
+def test_a_pretrained_model_is_trained_on_them(file, learner, family, tmp_path):
+    model = tiny_transformer.write(tmp_path / family, family)
     chosen = ["data=texts", f"data.path={file}", f"data.tokenizer={model}", "data.inputs=[first,second]", "data.label=answer", "data.test=null"]
     chosen += [
         "data.length=16",

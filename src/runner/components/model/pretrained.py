@@ -39,9 +39,11 @@ def renew(network) -> None:
 def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa"):
     """Token ids (B, T) of its own tokenizer, as `data=texts` gives them, to logits (B, C). All weights are trained, in float32.
 
+    Encoders, such as BERT, and decoders, such as GPT-2 and Llama: these are read at the last token that is no padding.
+
     Args:
         path: name on the hub such as `FacebookAI/roberta-base`, or a folder with its files.
-        attention: eager is slower, and what some models, and methods that differentiate twice, need.
+        attention: sdpa, where the model has it; eager is slower, and what methods that differentiate twice need.
     """
 
     def make(info, softmax):
@@ -49,9 +51,11 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa"):
         if len(info.shape) != 1:
             raise UserError(f"model=pretrained takes token ids (T,), not inputs of shape {info.shape}; set data=texts")
         cut = tokenizer(path, "model=pretrained", "model.path")
-        values = {"num_labels": info.outputs, "attn_implementation": attention, "ignore_mismatched_sizes": True}
+        values = {"num_labels": info.outputs, "attn_implementation": None if attention == "sdpa" else attention, "ignore_mismatched_sizes": True}
         network = read("AutoModelForSequenceClassification", path, "pretrained model", "model=pretrained", "model.path", **values)
-        network.config.pad_token_id = cut.pad_token_id
+        if network.config.is_encoder_decoder:
+            raise UserError(f"model=pretrained takes encoders and decoders, '{path}' is both at once; choose another with model.path")
+        network.config.get_text_config().pad_token_id, network.config.use_cache = cut.pad_token_id, False
         renew(network.float())
         model = Pretrained(network, cut.pad_token_id, cut.sep_token_id)
         longest = torch.full((1, *info.shape), int(cut.pad_token_id == 0))  # of any token but padding
