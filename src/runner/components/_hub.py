@@ -38,7 +38,7 @@ def _silent(transformers):
 
 
 def read(kind: str, path: str, what: str, who: str, key: str, **values):
-    """`transformers.KIND.from_pretrained(path, ...)`, in float32.
+    """`transformers.KIND.from_pretrained(path, ...)`.
 
     Args:
         kind: class of the library, such as AutoTokenizer.
@@ -46,6 +46,7 @@ def read(kind: str, path: str, what: str, who: str, key: str, **values):
         what: it is, for errors: `pretrained model`.
         who: needs it: `model=pretrained`.
         key: of the configuration that chooses another: `model.path`.
+        values: further ones of `from_pretrained`.
 
     Raises:
         UserError: no library, no such files, files that it cannot use.
