@@ -35,9 +35,9 @@ def test_held_out_predictions_do_not_depend_on_the_own_label():
     assert torch.allclose(one.sum(1), torch.ones(40), atol=1e-5)
 
 
-def blobs(**options):
+def blobs(model=None, **options):
     """Three tight, far blobs of 30; every fifth label is wrong."""
-    made = loop(part(robustft.build(neighbours=15, decay=0.1, **options), "with/robustft", rung=RUNG), n=90)
+    made = loop(part(robustft.build(neighbours=15, decay=0.1, **options), "with/robustft", rung=RUNG), n=90, model=model)
     state, hook = made.state, made.components[-1].object
     truth = torch.arange(90) % 3
     x = 0.1 * torch.randn(90, 5, generator=torch.Generator().manual_seed(2))
@@ -64,6 +64,25 @@ def test_nothing_relabelled_is_used_at_quantile_zero():
     assert hook.batch(state, state.data.train.fetch(torch.arange(8))).i.tolist() == [k for k in range(8) if k % 5]
     lost = hook.batch(state, state.data.train.fetch(torch.tensor([0, 5])))  # a batch of which nothing is left has no weight
     assert lost.w.tolist() == [0.0]
+
+
+def test_the_features_of_a_network_that_passes_the_inputs_on_are_the_inputs():
+    body = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(5, eps=0.0, affine=False))  # as it starts it does nothing, unless it is in training
+    (state, hook, *_), (other, *_) = blobs(torch.nn.Sequential(body, torch.nn.Linear(5, 3)), space="features"), blobs()
+    assert torch.equal(hook.places(state), state.data.train.x)
+    assert torch.equal(body[1].running_mean, torch.zeros(5, device=body[1].running_mean.device))
+    assert all(module.training for module in state.model.modules())
+    assert state.per_sample.keys() == other.per_sample.keys() >= {"robustft", "robustft/kept", "selected"}
+    assert all(torch.equal(table, other.per_sample[name]) for name, table in state.per_sample.items())
+
+
+def test_features_are_what_the_last_linear_layer_is_given():
+    body = torch.nn.Linear(5, 2, bias=False)
+    torch.nn.init.zeros_(body.weight)
+    state, hook, *_ = blobs(torch.nn.Sequential(body, torch.nn.Linear(2, 3)), space="features")
+    assert torch.equal(hook.places(state), torch.zeros(90, 2, device=body.weight.device))
+    body.weight.data.copy_(torch.eye(5)[:2])
+    assert torch.equal(hook.places(state), state.data.train.x[:, :2])
 
 
 def test_on_digits_sure_relabels_are_right_more_often():
