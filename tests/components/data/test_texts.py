@@ -67,6 +67,19 @@ def test_a_padding_token_in_the_text_is_text(model, tmp_path):
     assert set(data.train.x[:, -1].tolist()) == {0, 3}  # padding, and the end of the longer one
 
 
+def test_a_folder_of_tables_with_line_breaks_in_quotes(model, tmp_path):
+    for split, labels in {"train": ["negative", "positive", "neutral", "negative"], "test": ["neutral", "positive"]}.items():
+        row = '"Please judge ""this"" sentence:\nthe {}dull film , not fine .",{},"[""negative"", ""neutral""]",A\n'
+        (tmp_path / f"{split}.csv").write_text("question,gt,options,answer\n" + "".join(row.format(k * "very ", y) for k, y in enumerate(labels)))
+    data = build(str(tmp_path), model, ["question"], "gt", length=24)
+    assert (len(data.train), len(data.test), data.info.outputs) == (4, 2, 3)
+    assert (data.train.y.tolist(), data.test.y.tolist()) == ([0, 2, 1, 0], [1, 2])  # by name
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    text = 'Please judge "this" sentence:\nthe very very very dull film , not fine .'
+    assert data.train.x[3].tolist() == tokenizer(text)["input_ids"]
+    assert (data.train.x[3] == tokenizer.convert_tokens_to_ids("very")).sum() == 3
+
+
 def test_samples_without_a_label_are_refused(model, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": "a film", "label": k}) + "\n" for k in [0, 1, 0, 1, None]))
     with pytest.raises(UserError, match="column 'label' has samples without a label"):

@@ -3,11 +3,16 @@
 import importlib
 
 import numpy as np
+import pytest
+import tiny_transformer
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from small import loop, part
 
 from runner import contracts
+from runner.config.bind import bind
+from runner.config.compose import composer
+from runner.execution.assemble import assemble
 
 robustft = importlib.import_module("runner.components.with.robustft")
 RUNG = {"batch": "target"}
@@ -95,3 +100,25 @@ def test_on_digits_sure_relabels_are_right_more_often():
     assert sure > unsure + 0.05
     assert sure > (train.y == train.clean)[~clean].float().mean() + 0.3
     assert right[clean].float().mean() > 0.95
+
+
+def test_the_recipe_at_the_scale_of_the_paper_on_a_small_decoder(tmp_path, monkeypatch):
+    """Two steps; the experts see the network as it starts, so texts of one class lie together."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    datasets = importlib.import_module("datasets")
+    monkeypatch.setenv("RUNNER_OFFLINE", "1")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = tiny_transformer.write(tmp_path / "model", "Llama")
+    rows = 10 * ['"the film is\ndull",negative\n', '"the cat\nsat",neutral\n', '"a very\ngood plot",positive\n']
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("question,gt\n" + "".join(rows))
+    chosen = ["+recipe=noise/robustft", "scale=paper", f"data.path={tmp_path}", f"data.tokenizer={folder}", "data.length=24", "trainer.duration=2it"]
+    with composer() as composed:
+        loop = assemble(bind(composed([*chosen, "noise.rate=0.1"])), lambda row: None)
+    state = loop.state
+    kept = state.per_sample["robustft/kept"]
+    assert kept.float().mean() > 0.5
+    assert (state.per_sample["robustft"] == state.data.train.clean)[kept].float().mean() > 0.9
+    assert {p.shape[-1 if n.endswith("up.weight") else 0] for n, p in state.model.named_parameters() if ".lora." in n} == {8}
+    assert 0 <= loop.run()["test/acc_last"] <= 100
