@@ -38,7 +38,7 @@ def _silent(transformers):
 
 
 def read(kind: str, path: str, what: str, who: str, key: str, **values):
-    """`transformers.KIND.from_pretrained(path, ...)`, in float32.
+    """`transformers.KIND.from_pretrained(path, ...)`.
 
     Args:
         kind: class of the library, such as AutoTokenizer.
@@ -46,6 +46,7 @@ def read(kind: str, path: str, what: str, who: str, key: str, **values):
         what: it is, for errors: `pretrained model`.
         who: needs it: `model=pretrained`.
         key: of the configuration that chooses another: `model.path`.
+        values: further ones of `from_pretrained`.
 
     Raises:
         UserError: no library, no such files, files that it cannot use.
@@ -86,4 +87,6 @@ def tokenizer(path: str, who: str, key: str):
         if found.eos_token_id is None:
             raise UserError(f"the tokenizer of '{path}' has no padding token and none that ends a text; choose another with {key}")
         found.pad_token = found.eos_token
+    if found.pad_token_id in found("")["input_ids"]:  # a model would not see it, or take it for the end
+        raise UserError(f"the tokenizer of '{path}' puts its padding token {found.pad_token} into every text; choose another with {key}")
     return found

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_bert
+import tiny_transformer
 
 from runner import UserError
 from runner.components.data.texts import build
@@ -24,7 +24,7 @@ ROWS = 5 * KINDS
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return str(tiny_bert.write(tmp_path_factory.mktemp("bert")))
+    return str(tiny_transformer.write(tmp_path_factory.mktemp("bert")))
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,19 @@ def test_a_padding_token_in_the_text_is_text(model, tmp_path):
     assert set(data.train.x[:, -1].tolist()) == {0, 3}  # padding, and the end of the longer one
 
 
+def test_a_folder_of_tables_with_line_breaks_in_quotes(model, tmp_path):
+    for split, labels in {"train": ["negative", "positive", "neutral", "negative"], "test": ["neutral", "positive"]}.items():
+        row = '"Please judge ""this"" sentence:\nthe {}dull film , not fine .",{},"[""negative"", ""neutral""]",A\n'
+        (tmp_path / f"{split}.csv").write_text("question,gt,options,answer\n" + "".join(row.format(k * "very ", y) for k, y in enumerate(labels)))
+    data = build(str(tmp_path), model, ["question"], "gt", length=24)
+    assert (len(data.train), len(data.test), data.info.outputs) == (4, 2, 3)
+    assert (data.train.y.tolist(), data.test.y.tolist()) == ([0, 2, 1, 0], [1, 2])  # by name
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    text = 'Please judge "this" sentence:\nthe very very very dull film , not fine .'
+    assert data.train.x[3].tolist() == tokenizer(text)["input_ids"]
+    assert (data.train.x[3] == tokenizer.convert_tokens_to_ids("very")).sum() == 3
+
+
 def test_samples_without_a_label_are_refused(model, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": "a film", "label": k}) + "\n" for k in [0, 1, 0, 1, None]))
     with pytest.raises(UserError, match="column 'label' has samples without a label"):
@@ -93,8 +106,20 @@ def test_what_is_wrong_is_said(file, model, tmp_path):
         build(file, model, ["first", "second", "answer"], "answer")
 
 
-@pytest.mark.parametrize("learner", ["supervised", "storm"])
-def test_a_pretrained_model_is_trained_on_them(file, model, learner):
+@pytest.mark.parametrize("family", ["GPT2", "Llama"])
+def test_a_tokenizer_without_padding_pads_with_the_end_of_a_text(file, tmp_path, family):
+    folder = tiny_transformer.write(tmp_path / family, family)
+    data = build(file, str(folder), ["first"], "answer", test="train", length=24)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.pad_token is None
+    for (text, *_), row in zip(ROWS, data.test.x.tolist(), strict=True):
+        ids = tokenizer(text)["input_ids"]
+        assert row == ids + [tokenizer.eos_token_id] * (data.info.shape[0] - len(ids))
+
+
+@pytest.mark.parametrize(("learner", "family"), [("supervised", "Bert"), ("storm", "Bert"), ("supervised", "GPT2"), ("supervised", "Llama")])
+def test_a_pretrained_model_is_trained_on_them(file, learner, family, tmp_path):
+    model = tiny_transformer.write(tmp_path / family, family)
     chosen = ["data=texts", f"data.path={file}", f"data.tokenizer={model}", "data.inputs=[first,second]", "data.label=answer", "data.test=null"]
     chosen += [
         "data.length=16",

@@ -3,11 +3,16 @@
 import importlib
 
 import numpy as np
+import pytest
+import tiny_transformer
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from small import loop, part
 
 from runner import contracts
+from runner.config.bind import bind
+from runner.config.compose import composer
+from runner.execution.assemble import assemble
 
 robustft = importlib.import_module("runner.components.with.robustft")
 RUNG = {"batch": "target"}
@@ -35,9 +40,9 @@ def test_held_out_predictions_do_not_depend_on_the_own_label():
     assert torch.allclose(one.sum(1), torch.ones(40), atol=1e-5)
 
 
-def blobs(**options):
+def blobs(model=None, **options):
     """Three tight, far blobs of 30; every fifth label is wrong."""
-    made = loop(part(robustft.build(neighbours=15, decay=0.1, **options), "with/robustft", rung=RUNG), n=90)
+    made = loop(part(robustft.build(neighbours=15, decay=0.1, **options), "with/robustft", rung=RUNG), n=90, model=model)
     state, hook = made.state, made.components[-1].object
     truth = torch.arange(90) % 3
     x = 0.1 * torch.randn(90, 5, generator=torch.Generator().manual_seed(2))
@@ -66,6 +71,25 @@ def test_nothing_relabelled_is_used_at_quantile_zero():
     assert lost.w.tolist() == [0.0]
 
 
+def test_the_features_of_a_network_that_passes_the_inputs_on_are_the_inputs():
+    body = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(5, eps=0.0, affine=False))  # as it starts it does nothing, unless it is in training
+    (state, hook, *_), (other, *_) = blobs(torch.nn.Sequential(body, torch.nn.Linear(5, 3)), space="features"), blobs()
+    assert torch.equal(hook.places(state), state.data.train.x)
+    assert torch.equal(body[1].running_mean, torch.zeros(5, device=body[1].running_mean.device))
+    assert all(module.training for module in state.model.modules())
+    assert state.per_sample.keys() == other.per_sample.keys() >= {"robustft", "robustft/kept", "selected"}
+    assert all(torch.equal(table, other.per_sample[name]) for name, table in state.per_sample.items())
+
+
+def test_features_are_what_the_last_linear_layer_is_given():
+    body = torch.nn.Linear(5, 2, bias=False)
+    torch.nn.init.zeros_(body.weight)
+    state, hook, *_ = blobs(torch.nn.Sequential(body, torch.nn.Linear(2, 3)), space="features")
+    assert torch.equal(hook.places(state), torch.zeros(90, 2, device=body.weight.device))
+    body.weight.data.copy_(torch.eye(5)[:2])
+    assert torch.equal(hook.places(state), state.data.train.x[:, :2])
+
+
 def test_on_digits_sure_relabels_are_right_more_often():
     tree = contracts.config("with", "robustft", {"quantile": 0.5}) | {"noise": {"name": "symmetric", "rate": 0.6}}
     state = contracts.start(tree).state
@@ -76,3 +100,25 @@ def test_on_digits_sure_relabels_are_right_more_often():
     assert sure > unsure + 0.05
     assert sure > (train.y == train.clean)[~clean].float().mean() + 0.3
     assert right[clean].float().mean() > 0.95
+
+
+def test_the_recipe_at_the_scale_of_the_paper_on_a_small_decoder(tmp_path, monkeypatch):
+    """Two steps; the experts see the network as it starts, so texts of one class lie together."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    datasets = importlib.import_module("datasets")
+    monkeypatch.setenv("RUNNER_OFFLINE", "1")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = tiny_transformer.write(tmp_path / "model", "Llama")
+    rows = 10 * ['"the film is\ndull",negative\n', '"the cat\nsat",neutral\n', '"a very\ngood plot",positive\n']
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("question,gt\n" + "".join(rows))
+    chosen = ["+recipe=noise/robustft", "scale=paper", f"data.path={tmp_path}", f"data.tokenizer={folder}", "data.length=24", "trainer.duration=2it"]
+    with composer() as composed:
+        loop = assemble(bind(composed([*chosen, "noise.rate=0.1"])), lambda row: None)
+    state = loop.state
+    kept = state.per_sample["robustft/kept"]
+    assert kept.float().mean() > 0.5
+    assert (state.per_sample["robustft"] == state.data.train.clean)[kept].float().mean() > 0.9
+    assert {p.shape[-1 if n.endswith("up.weight") else 0] for n, p in state.model.named_parameters() if ".lora." in n} == {8}
+    assert 0 <= loop.run()["test/acc_last"] <= 100

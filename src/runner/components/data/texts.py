@@ -28,7 +28,7 @@ def build(
     Args:
         path: name on the hub such as `nyu-mll/glue`, a local file, or a folder of files.
         tokenizer: of which model on the hub, such as `FacebookAI/roberta-base`, or a folder with its files.
-        inputs: one column of texts, or two that are told apart by the model's separator.
+        inputs: one column of texts, or two, with the model's separator between them if it has one: GPT-2 and Llama have none.
         label: column of the classes.
         config: which configuration of a data set that has several, such as `mrpc` of GLUE.
         train: name of the training split.

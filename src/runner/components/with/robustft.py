@@ -1,11 +1,13 @@
 """RobustFT: experts tell which labels to believe, samples near believed ones relabel the others, and of these the least certain half is left out."""
 
 import importlib
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from runner import card
+from runner.core.features import classifier, inputs
 from runner.core.targets import soft
 
 regression = importlib.import_module("runner.components.with._regression").regression  # `with` is a keyword
@@ -43,12 +45,26 @@ def held_out(x: Tensor, y: Tensor, folds: int, classes: int, decay: float, gener
 
 
 class RobustFT:
-    def __init__(self, quantile, k, folds, decay):
-        self.quantile, self.k, self.folds, self.decay = quantile, k, folds, decay
+    def __init__(self, quantile, k, folds, decay, space):
+        self.quantile, self.k, self.folds, self.decay, self.space = quantile, k, folds, decay, space
+
+    @torch.no_grad()
+    def places(self, state) -> Tensor:
+        """Where the training samples are in the space (n, d)."""
+        train = state.data.train
+        batches = train.batches(torch.arange(len(train)), state.eval_batch, state.device)
+        if self.space == "inputs":
+            return torch.cat([b.x for b in batches]).flatten(1).float()
+        training = state.model.training
+        state.model.eval()
+        with inputs(classifier(state.model, "with/robustft")) as seen:
+            for batch in batches:
+                state.model(batch.x)
+        state.model.train(training)
+        return torch.cat(seen).flatten(1).float()
 
     def setup(self, state):
-        train, classes = state.data.train, state.info.outputs
-        x = torch.cat([b.x for b in train.batches(torch.arange(len(train)), state.eval_batch, state.device)]).flatten(1).float()
+        train, classes, x = state.data.train, state.info.outputs, self.places(state)
         plain = held_out(x, train.y, self.folds, classes, self.decay, state.rng("with/robustft"))
         reasoned = neighbours(x, x, train.y, self.k, classes, same=True)
         clean = (plain.argmax(1) == train.y) & (reasoned.argmax(1) == train.y)
@@ -71,15 +87,17 @@ class RobustFT:
         return batch
 
 
-def build(quantile: float = 0.5, neighbours: int = 10, folds: int = 5, decay: float = 1e-2):
+def build(quantile: float = 0.5, neighbours: int = 10, folds: int = 5, decay: float = 1e-2, space: Literal["inputs", "features"] = "inputs"):
     """Before the training: labels that both experts confirm are kept, the others replaced by what the context of confirmed neighbours says.
 
-    The experts are a logistic regression that has not seen the sample, and the sample's nearest neighbours among the inputs; both have the labels as they are.
+    The experts are a logistic regression that has not seen the sample, and the sample's nearest neighbours; both have the labels as they are.
 
     Args:
         quantile: in [0, 1]; share of the relabelled samples that is used, those whose context has the least entropy; 0 for none.
         neighbours: >= 1; samples in a vote and in a context.
         folds: >= 2; of the logistic regression.
         decay: >= 0; its penalty on squared weights.
+        space: where both work: on the inputs, whose numbers must mean something, as those of token ids do not, or on the features, that is what the
+            classifier, the last linear layer, is given by the network as it starts, such as a pretrained one.
     """
-    return RobustFT(quantile, neighbours, folds, decay)
+    return RobustFT(quantile, neighbours, folds, decay, space)

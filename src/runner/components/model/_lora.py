@@ -1,0 +1,29 @@
+"""Low-rank adaptation (LoRA): a network stands still but for a correction of low rank to each of its linear layers."""
+
+from torch import nn
+
+
+class Correction(nn.Module):
+    """x (..., in) to alpha / rank B A x (..., out): A drawn as the weights of a linear layer are, B zero."""
+
+    def __init__(self, into: int, out: int, rank: int, alpha: float):
+        super().__init__()
+        self.down, self.up, self.scale = nn.Linear(into, rank, bias=False), nn.Linear(rank, out, bias=False), alpha / rank
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.scale * self.up(self.down(x.to(self.down.weight.dtype)))
+
+
+def adapt(body: nn.Module, rank: int, alpha: float) -> None:
+    """Freeze all weights; each linear layer gives W x + alpha / rank B A x from now on, its correction being `layer.lora`, in float32.
+
+    Hu et al. 2021 (2106.09685), section 4.1; A is drawn as in the authors' code, microsoft/LoRA, loralib/layers.py.
+    """
+    from transformers.pytorch_utils import Conv1D  # linear layers of GPT-2, their weights transposed
+
+    body.requires_grad_(False)
+    for layer in [m for m in body.modules() if isinstance(m, nn.Linear | Conv1D)]:
+        out, into = layer.weight.T.shape if isinstance(layer, Conv1D) else layer.weight.shape
+        layer.lora = Correction(into, out, rank, alpha)
+        layer.register_forward_hook(lambda layer, given, z: z + layer.lora(given[0]).to(z.dtype))
