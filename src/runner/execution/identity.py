@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def run_id(config: Config) -> str:
 
 def code_fingerprint(config: Config) -> str:
     """A hash of the code that computes the result, blind to comments, docstrings and layout."""
-    files = [*(PACKAGE / "core").glob("*.py"), *(PACKAGE / "kernels").glob("*.py"), PACKAGE / "execution" / "assemble.py"]
+    shared = [(PACKAGE / name).glob("*.py") for name in ("core", "kernels", "components")]
+    files = [*itertools.chain(*shared), PACKAGE / "execution" / "assemble.py"]
     for choice in config.choices:
         if choice.group not in COSMETIC:
             file = choice.schema.file

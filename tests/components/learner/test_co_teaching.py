@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from runner.components._learned import bring
 from runner.components.learner._selection import shuffled
 from runner.components.learner.co_teaching import build
 from runner.core.clock import Clock
@@ -25,6 +26,17 @@ def setting(**options):
     learner.setup(state)
     g = torch.Generator().manual_seed(1)
     return learner, state, Batch(torch.randn(N, 4, generator=g), torch.randint(3, (N,), generator=g), torch.arange(N))
+
+
+def test_what_a_network_brings_along_or_keeps_is_not_drawn_again():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3))
+    bring(model[0])
+    model[1].requires_grad_(False)
+    peer = shuffled(model, torch.Generator().manual_seed(1))
+    assert all(torch.equal(mine, other) for k in (0, 1) for mine, other in zip(model[k].parameters(), peer[k].parameters(), strict=True))
+    assert not torch.equal(model[2].weight, peer[2].weight)
+    assert torch.equal(model[2].weight.flatten().sort()[0], peer[2].weight.flatten().sort()[0])
 
 
 def test_each_network_learns_from_the_other_ones_smallest_losses():

@@ -26,7 +26,7 @@ def folder(request, tmp_path_factory):
 
 def made(folder, **values):
     torch.manual_seed(0)
-    return build(str(folder), **values)(Info("classification", (16,), 3), None).eval()
+    return build(str(folder), **values)(Info("classification", (16,), 3, vocabulary=len(tiny_transformer.WORDS)), None).eval()
 
 
 def linear(model):

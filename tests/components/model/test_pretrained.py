@@ -8,6 +8,7 @@ import tiny_transformer
 import torch
 
 from runner import UserError
+from runner.components._learned import drawn
 from runner.components.model.pretrained import build
 from runner.core.data import Info
 
@@ -31,7 +32,7 @@ def folder(request, written):
 
 def made(folder, length=16, outputs=3, seed=0, **values):
     torch.manual_seed(seed)
-    return build(str(folder), **values)(Info("classification", (length,), outputs), None)
+    return build(str(folder), **values)(Info("classification", (length,), outputs, vocabulary=len(tiny_transformer.WORDS)), None)
 
 
 def head(model):
@@ -93,6 +94,12 @@ def test_the_body_is_that_of_the_files_and_the_head_is_new(folder):
     assert not torch.equal(heads[0], heads[2])
 
 
+def test_only_the_head_is_drawn(folder):
+    model = made(folder)
+    body = {id(p) for p in model.network.base_model.parameters()}
+    assert {id(model.get_parameter(name)) for name in drawn(model.to(torch.float64))} == {id(p) for p in model.parameters()} - body
+
+
 def test_eager_attention_is_differentiable_twice(folder):
     model = made(folder, attention="eager").eval()
     weight = next(p for n, p in model.named_parameters() if n.endswith(("query.weight", "q_lin.weight", "c_attn.weight", "q_proj.weight")))
@@ -125,11 +132,11 @@ def test_what_is_wrong_is_said(folder, written, tmp_path):
     if folder != written("Llama"):  # whose positions are a rotation
         with pytest.raises(UserError, match=r"does not take texts of 64 tokens, see data\.length"):
             made(folder, 64)
-    with pytest.raises(UserError, match="token ids, not numbers"):
-        made(folder)(torch.zeros(2, 16))
+    with pytest.raises(UserError, match=r"^the data has 22 token ids, '.*' knows 21; data\.tokenizer must be that of model\.path$"):
+        build(str(folder))(Info("classification", (16,), 3, vocabulary=22), None)
     with pytest.raises(UserError, match=r"^tokenizer '.*none' is not on this machine: looked in .*model\.path"):
         made(tmp_path / "none")
-    with pytest.raises(UserError, match=r"token ids \(T,\), not inputs of shape \(3, 8, 8\); set data=texts"):
+    with pytest.raises(UserError, match=r"token ids \(T,\), this data has other inputs, of shape \(3, 8, 8\); set data=texts"):
         build(str(folder))(Info("classification", (3, 8, 8), 3), None)
 
 

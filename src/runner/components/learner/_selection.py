@@ -4,14 +4,18 @@ import copy
 
 import torch
 
+from runner.components._learned import drawn
 from runner.core.selection import forget_rate
 
 
 @torch.no_grad()
 def shuffled(model: torch.nn.Module, generator: torch.Generator) -> torch.nn.Module:
-    """A copy with other initial weights: each tensor's entries in random order, so that every scheme of independent draws keeps its distribution."""
+    """A copy with other initial weights: each tensor's entries in random order, so that every scheme of independent draws keeps its distribution.
+
+    What was learned before, or is frozen, stays: two pretrained networks differ in their heads.
+    """
     peer = copy.deepcopy(model)
-    for p in peer.parameters():
+    for p in map(peer.get_parameter, drawn(model)):
         p.copy_(p.flatten()[torch.randperm(p.numel(), generator=generator).to(p.device)].view_as(p))
     return peer
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from runner import UserError, card
 from runner.components._hub import read, tokenizer
+from runner.components._learned import bring
 from runner.components.model._lora import adapt
 
 CARD = card(
@@ -24,8 +25,6 @@ class Pretrained(nn.Module):
         self.separator = separator if getattr(network.config, "type_vocab_size", 0) > 1 else None
 
     def forward(self, x):
-        if x.is_floating_point():
-            raise UserError("model=pretrained takes token ids, not numbers; set data=texts")
         seen, second = x != self.padding, {}
         if self.separator is not None:  # as BERT was trained: what stands behind the first separator is the second text
             ends = x == self.separator
@@ -61,16 +60,19 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa", rank: int = 0
 
     def make(info, softmax):
         del softmax
-        if len(info.shape) != 1:
-            raise UserError(f"model=pretrained takes token ids (T,), not inputs of shape {info.shape}; set data=texts")
+        if info.vocabulary is None:
+            raise UserError(f"model=pretrained takes token ids (T,), this data has other inputs, of shape {info.shape}; set data=texts")
         cut = tokenizer(path, "model=pretrained", "model.path")
         values = {"num_labels": info.outputs, "attn_implementation": None if attention == "sdpa" else attention, "ignore_mismatched_sizes": True}
         values["dtype"] = getattr(torch, dtype)
         network = read("AutoModelForSequenceClassification", path, "pretrained model", "model=pretrained", "model.path", **values)
         if network.config.is_encoder_decoder:
             raise UserError(f"model=pretrained takes encoders and decoders, '{path}' is both at once; choose another with model.path")
+        if info.vocabulary > (most := network.get_input_embeddings().num_embeddings):
+            raise UserError(f"the data has {info.vocabulary} token ids, '{path}' knows {most}; data.tokenizer must be that of model.path")
         network.config.get_text_config().pad_token_id, network.config.use_cache = cut.pad_token_id, False
         renew(network)
+        bring(network.base_model)
         if rank:
             adapt(network.base_model, rank, alpha)
         model = Pretrained(network, cut.pad_token_id, cut.sep_token_id)
