@@ -1,8 +1,11 @@
 """Recipes at scale=paper whose data or networks are files: two steps on small files of the same kinds."""
 
+import hub_weights
 import pytest
 import tiny_vit
+import torch
 
+from runner.components.data import cifar_bags
 from runner.config import compose
 from runner.config.bind import bind
 from runner.execution.assemble import assemble
@@ -11,8 +14,10 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 
 @pytest.fixture(autouse=True)
-def _offline(monkeypatch):
+def home(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNNER_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +39,15 @@ def test_ni_erm(composed, encoder):
     moved = {name for name, w in loop.state.weights().items() if not w.equal(start[name])}
     assert moved == {"head.weight", "head.bias"}
     assert loop.state.per_sample["linear_probe"].isfinite().all(1).sum() == 2 * 128
+
+
+def test_ins_mil(composed, home, monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    images = (torch.randint(256, (200, 3, 32, 32), generator=g, dtype=torch.uint8), torch.arange(200) % 10)
+    monkeypatch.setattr(cifar_bags, "cifar", lambda name, root, download: [images, images])
+    stored = hub_weights.write(home, "resnet18")
+    few = ("data.bags=10", "data.test_bags=4", "data.size=10", "learner.queue=64")
+    loop = assemble(composed("+recipe=noise/ins_mil", *few, "trainer.duration=2it", "learner.warmup=1it"))
+    start = loop.state.weights()
+    assert {name for name in start if not start[name].equal(stored[name])} == {"fc.weight", "fc.bias"}
+    assert "test/bag_auc_last" in loop.run()
