@@ -25,7 +25,7 @@ def check(arch: str, weights: str | None = None) -> None:
 
 
 def trained(arch: str, weights: str = "DEFAULT"):
-    """A trained network in evaluation mode, without second classifiers, for images normalised as ImageNet's.
+    """A trained network in evaluation mode, without second classifiers, for images normalised as ImageNet's. Torch's random stream stays as it was.
 
     Args:
         arch: name such as resnet18.
@@ -46,7 +46,7 @@ def trained(arch: str, weights: str = "DEFAULT"):
     if not file.is_file() and not answers(chosen.url):
         raise absent("no network, or RUNNER_OFFLINE is set")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where it says what it fetches
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):  # where it says what it fetches
             network = models.get_model(arch, weights=chosen, progress=False)
     except (OSError, http.client.HTTPException) as error:
         raise absent(str(error)) from error
