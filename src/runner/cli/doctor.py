@@ -20,7 +20,7 @@ OPTIONAL = {
     "matplotlib": "plots",
     "ray": "launcher=ray",
     "submitit": "launcher=slurm",
-    "transformers": "data=texts and model=pretrained",
+    "transformers": "data=texts, model=pretrained and model=vision_encoder",
 }
 
 

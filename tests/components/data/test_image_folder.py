@@ -175,6 +175,50 @@ def test_large_images_are_resized_and_cut(tmp_path):
         build(str(tmp_path), size=14, resize=10)
 
 
+def test_images_that_are_not_augmented_are_shown_as_test_images_are(folder):
+    plain = load(folder, augment=False).train
+    assert plain.augment is None
+    order = torch.randperm(18, generator=torch.Generator().manual_seed(1)).tolist()
+    for batch in batches(plain, order):
+        assert torch.equal(batch.x, Normalise(MEAN, STD)(folder[1][batch.i]))
+
+
+@pytest.fixture
+def train_only(folder, tmp_path):
+    (tmp_path / "train").symlink_to(folder[0] / "train")
+    return tmp_path, folder[1]
+
+
+def test_a_share_of_each_class_is_the_test(train_only):
+    whole = Normalise(MEAN, STD)(train_only[1])
+    known = {x.numpy().tobytes(): k for k, x in enumerate(whole)}
+    found = {}
+    for split in (0, 1):
+        data = load(train_only, share=1 / 3, split=split)
+        assert sorted(data.splits()) == ["test", "train"]
+        found[split] = []
+        for part, size in ((data.train, 12), (data.test, 6)):
+            assert len(part) == size
+            assert part.y.bincount().tolist() == [size // 3] * 3
+            rows = [known[x.numpy().tobytes()] for x in part.fetch(torch.arange(size)).x]
+            assert part.y.tolist() == [k // EACH for k in rows]
+            found[split].append(rows)
+        assert sorted(found[split][0] + found[split][1]) == list(range(18))
+        assert data.train.augment is not None
+        assert data.test.augment is None
+    assert found[0] != found[1]
+    assert torch.equal(load(train_only, share=1 / 3).test.fetch(torch.arange(6)).x, whole[found[0][1]])
+
+
+def test_a_share_that_cannot_be_is_said(folder, train_only):
+    with pytest.raises(UserError, match=r"data\.share=0\.2 makes a test split of train/, but there is .*val"):
+        load(folder, share=0.2)
+    with pytest.raises(UserError, match="leaves a split empty"):
+        load(train_only, share=0.01)
+    with pytest.raises(UserError, match="the test split of the image folder is not on this machine"):
+        load(train_only)
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match=r"looked in .*train.*data\.root") as error:
         build(str(tmp_path / "none"))

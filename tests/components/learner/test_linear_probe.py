@@ -1,5 +1,7 @@
 """What is learned from what: features from images alone, the classifier from features alone."""
 
+import io
+
 import pytest
 import torch
 from small import loop as small_loop
@@ -8,12 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner.components.learner.linear_probe import build
+from runner.core import snapshot
 from runner.core.data import Data, Info, Split
 from runner.core.errors import UserError
 from runner.core.events import Component
 
 
-def loop(labels=None, shape=(1, 4, 4), **options):
+def loop(labels=None, shape=(1, 4, 4), report=lambda row: None, augment=None, **options):
     """Images of 4x4 in three classes."""
     g = torch.Generator().manual_seed(3)
     x, y = torch.randn(40, *shape, generator=g), torch.randint(3, (40,), generator=g)
@@ -21,10 +24,10 @@ def loop(labels=None, shape=(1, 4, 4), **options):
     learner = part(build(**options), "learner/linear_probe", owns=("phases",))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
-    return imaged(learner, model, Data(Info("classification", shape, 3), Split(x, y), Split(x.clone(), y.clone())))
+    return imaged(learner, model, Data(Info("classification", shape, 3), Split(x, y, augment), Split(x.clone(), y.clone())), report)
 
 
-def imaged(learner: Component, model: nn.Module, data: Data):
+def imaged(learner: Component, model: nn.Module, data: Data, report):
     setup = learner.object.setup
 
     def first_the_data(state):
@@ -33,7 +36,7 @@ def imaged(learner: Component, model: nn.Module, data: Data):
 
     learner.object.setup = first_the_data
     try:
-        return small_loop(learner=learner, model=model, weight_decay=0.1, duration="4ep")
+        return small_loop(learner=learner, model=model, weight_decay=0.1, duration="4ep", log_every="1it", report=report)
     finally:
         del learner.object.setup
 
@@ -92,6 +95,81 @@ def test_the_probe_is_logistic_regression_on_the_features():
     assert all(w.grad is None for layer in state.model[:5] for w in layer.parameters())
 
 
+class Count:
+    """Images that a layer is given while the learner computes."""
+
+    def __init__(self, training):
+        self.images, self.watching = 0, False
+        training.state.model[0].register_forward_hook(self.add)
+        compute = training.components[0].object.compute
+
+        def watched(state, batch):
+            self.watching = True
+            losses = compute(state, batch)
+            self.watching = False
+            return losses
+
+        training.components[0].object.compute = watched
+
+    def add(self, layer, given, made):
+        self.images += len(made) * self.watching
+
+
+@pytest.mark.parametrize(("pretext", "turned"), [("none", 0), ("rotation", 2 * 4 * 40)])
+def test_kept_features_are_computed_once_and_change_nothing(pretext, turned):
+    seen, counts = [], []
+    for keep in (False, True):
+        rows: list = []
+        training = loop(pretext=pretext, keep=keep, report=rows.append)
+        counts.append(Count(training))
+        training.run()
+        seen.append([row["train/loss"] for row in rows])
+    epochs = 2 if turned else 4
+    assert [c.images for c in counts] == [turned + epochs * 40, turned + 40]
+    assert len(seen[0]) == 20
+    assert torch.allclose(torch.tensor(seen[0]), torch.tensor(seen[1]), atol=1e-5)
+
+
+def test_a_batch_of_seen_and_unseen_images():
+    training = loop(pretext="none", keep=True)
+    state, learner, counted = training.state, training.components[0].object, Count(training)
+    plain = loop(pretext="none")
+    for rows, new in (([4, 9], 2), ([9, 17, 4, 3], 2), ([3, 4, 9, 17], 0)):
+        before = counted.images
+        losses = learner.compute(state, state.data.train.fetch(torch.tensor(rows)))
+        assert counted.images - before == new
+        batch = plain.state.data.train.fetch(torch.tensor(rows))
+        assert torch.allclose(losses, plain.components[0].object.compute(plain.state, batch), atol=1e-6)
+    assert state.per_sample["linear_probe"].isfinite().all(1).nonzero().flatten().tolist() == [3, 4, 9, 17]
+
+
+class Halt(Exception):
+    pass
+
+
+def test_kept_features_survive_a_resume():
+    straight = loop(keep=True)
+    straight.run()
+
+    def halt(training):
+        if training.state.step == 13:  # in the first epoch of the probe: 24 of 40 features are there
+            raise Halt
+
+    first, file = loop(keep=True), io.BytesIO()
+    with pytest.raises(Halt):
+        first.run(halt)
+    torch.save(snapshot.save(first), file)
+    file.seek(0)
+    second = loop(keep=True)
+    snapshot.load(second, torch.load(file, weights_only=True))
+    counted = Count(second)
+    second.run()
+    assert counted.images == 40 - 24
+    assert all(torch.equal(w, straight.state.weights()[name]) for name, w in second.state.weights().items())
+
+
 def test_what_it_cannot_do_is_said():
+    with pytest.raises(UserError, match=r"learner\.keep=true .* augmented"):
+        loop(keep=True, augment=lambda x, generator: x)
     with pytest.raises(UserError, match="square"):
         loop(shape=(1, 4, 5))

@@ -1,12 +1,15 @@
 """The weak model against scikit-learn, hardening against its definitions, and what the student is given on a small run."""
 
 import importlib
+from types import SimpleNamespace
 
+import hub_weights
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from runner import UserError, contracts
+from runner.core.data import Info
 
 weak = importlib.import_module("runner.components.with.weak_supervision")
 
@@ -92,3 +95,62 @@ def test_what_is_evaluated_and_the_truth():
 def test_more_labels_than_samples_are_refused():
     with pytest.raises(UserError, match="leaves none"):
         started(labels=5000)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("RUNNER_OFFLINE", "1")
+    return tmp_path
+
+
+class Ten(torch.nn.Module):
+    """A network of ten classes that torchvision has not."""
+
+    def forward(self, x):
+        assert x.shape[1] == 3
+        return x.mean(1).flatten(1)[:, 20:30]
+
+
+def test_a_trained_network_is_the_supervisor(home, monkeypatch):
+    monkeypatch.setattr(weak, "trained", lambda arch: Ten())
+    loop, hook = started(labels=0, network="alexnet")
+    state, train = loop.state, loop.state.data.train
+    assert hook.free.all()
+    assert torch.allclose(state.per_sample["weak_supervision"], Ten()(train.x.expand(-1, 3, -1, -1)).softmax(1), atol=1e-6)
+    loop, hook = started(labels=0, network="alexnet", evaluate="supervisor")
+    found = loop.run()["test/acc_last"]
+    test = loop.state.data.test
+    right = Ten()(test.x.expand(-1, 3, -1, -1)).argmax(1) == test.y
+    assert found == pytest.approx(100 * right.float().mean().item(), abs=1e-3)
+
+
+def small(arch, shape, outputs):
+    """What a run would start with, for images of any shape."""
+    state = SimpleNamespace(info=Info("classification", shape, outputs), device=torch.device("cpu"))
+    return weak.build(labels=0, network=arch).pretrained(state)
+
+
+def test_its_weights_are_torchvisions(home):
+    from torchvision import models
+
+    network = models.squeezenet1_1()
+    network.load_state_dict(hub_weights.write(home, "squeezenet1_1"))
+    before = torch.get_rng_state()
+    x = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(small("squeezenet1_1", (3, 40, 40), 1000)(x), network.eval()(x), atol=1e-6)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_a_network_cannot_do_is_said(home):
+    with pytest.raises(ValueError, match="labels=0 leaves the weak model without a label"):
+        weak.build(labels=0)
+    with pytest.raises(ValueError, match="torchvision has no classifier 'alexnett'"):
+        weak.build(network="alexnett")
+    with pytest.raises(UserError, match=r"looked in .*squeezenet1_1-.*RUNNER_OFFLINE"):
+        small("squeezenet1_1", (3, 40, 40), 1000)
+    hub_weights.write(home, "squeezenet1_1")
+    with pytest.raises(UserError, match=r"network=squeezenet1_1 does not take inputs of shape \(1, 8, 8\)"):
+        started(labels=0, network="squeezenet1_1")
+    with pytest.raises(UserError, match="network=squeezenet1_1 tells 1000 classes apart; the data has 10"):
+        small("squeezenet1_1", (3, 40, 40), 10)

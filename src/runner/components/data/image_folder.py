@@ -8,6 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from runner import UserError, card
 from runner.components.data._files import absent
+from runner.components.data._tables import held_out
 from runner.core.data import Data, Info, LoadedSplit
 
 CARD = card(
@@ -19,15 +20,21 @@ NAMES = {"train": ("train",), "test": ("test", "val", "validation"), "val": ("va
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def build(root: str, size: int = 224, resize: int | None = None, crop: float = 0.08, workers: int = 4):
+def build(
+    root: str, size: int = 224, resize: int | None = None, crop: float = 0.08, workers: int = 4,
+    augment: bool = True, share: float | None = None, split: int = 0,
+):  # fmt: skip
     """ROOT/train/CLASS/*.jpg and ROOT/test/CLASS/*.jpg (or ROOT/val); with both test and val, val is the validation split.
 
     Args:
-        root: folder that holds train/ and test/ or val/.
+        root: folder that holds train/ and test/ or val/, or train/ alone where a share of it is the test.
         size: >= 1; pixels of a side of the square that the model sees.
         resize: >= 1; shorter side of a test image before its centre is cut out; size * 256 / 224 if not given.
         crop: in (0, 1]; smallest share of the area of a training image that is cut out.
         workers: >= 0; processes that read images; 0 reads in the run itself. Does not change the result.
+        augment: crop and reflect training images; false shows them as test images are shown.
+        share: in (0, 1); share of each class in train/ that is the test, where there is no folder test/ or val/.
+        split: >= 0; which images these are.
     """
 
     resize = resize or round(size * 256 / 224)
@@ -36,25 +43,33 @@ def build(root: str, size: int = 224, resize: int | None = None, crop: float = 0
     base = Path(root).expanduser()
     end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     plain = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(size), *end])
-    augment = transforms.Compose([transforms.RandomResizedCrop(size, (crop, 1.0)), transforms.RandomHorizontalFlip(), *end])
+    cropped = transforms.Compose([transforms.RandomResizedCrop(size, (crop, 1.0)), transforms.RandomHorizontalFlip(), *end])
     folders = {split: next((base / n for n in names if (base / n).is_dir()), None) for split, names in NAMES.items()}
-    for split in ("train", "test"):
-        if folders[split] is None:
-            places = [base / n for n in NAMES[split]]
-            raise absent(f"the {split} split of the image folder", places, "set data.root to the folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg")
+    if share is not None and folders["test"] is not None:
+        raise UserError(f"data.share={share} makes a test split of train/, but there is {folders['test']}; set data.share=null")
+    for part in ("train", "test") if share is None else ("train",):
+        if folders[part] is None:
+            places = [base / n for n in NAMES[part]]
+            raise absent(f"the {part} split of the image folder", places, "set data.root to the folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg")
     if folders["val"] == folders["test"]:
         folders["val"] = None
     splits, classes = {}, None
-    for split, folder in folders.items():
+    for part, folder in folders.items():
         if folder is None:
             continue
         try:
             found = ImageFolder(str(folder))
         except FileNotFoundError as error:
-            raise absent(f"the {split} split of the image folder", [folder], f"it must hold a folder of images for each class ({str(error)[:120]})") from error
+            raise absent(f"the {part} split of the image folder", [folder], f"it must hold a folder of images for each class ({str(error)[:120]})") from error
         if classes is not None and found.classes != classes:
             odd = sorted({*classes} ^ {*found.classes})
             raise UserError(f"{folder} has other classes than {folders['train']}: {', '.join(odd[:5])}")
         classes = found.classes
-        splits[split] = LoadedSplit(found, torch.tensor(found.targets), augment if split == "train" else None, plain, workers)
+        splits[part] = LoadedSplit(found, torch.tensor(found.targets), cropped if part == "train" and augment else None, plain, workers)
+    if share is not None:
+        train, splits["test"] = splits["train"], LoadedSplit(found, splits["train"].y, None, plain, workers)
+        for part, rows in zip((train, splits["test"]), held_out(train.y, share, split, True), strict=True):
+            if not len(rows):
+                raise UserError(f"data.share={share} of the {len(found)} images of {base} leaves a split empty")
+            part.resample(rows)
     return Data(Info("classification", (3, size, size), len(classes)), splits["train"], splits["test"], splits.get("val"))

@@ -1,0 +1,88 @@
+"""Recipes at scale=paper whose data or networks are files: two steps on small files of the same kinds."""
+
+import hub_weights
+import pytest
+import tiny_vit
+import torch
+from torchvision import models
+
+from runner.components.data import cifar_bags
+from runner.config import compose
+from runner.config.bind import bind
+from runner.execution.assemble import assemble
+
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNNER_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return tiny_vit.write(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with compose.composer() as call:
+        yield lambda *overrides: bind(call(compose.rewrite([*overrides, "scale=paper", "device=cpu", "threads=1"])))
+
+
+def test_ni_erm(composed, encoder):
+    changed = ("data=digits_images", "noise=symmetric", f"model.path={encoder}", "model.size=32", "trainer.duration=2it")
+    loop = assemble(composed("+recipe=noise/ni_erm", *changed))
+    start = loop.state.weights()
+    assert 0 < loop.run()["test/acc_last"] < 100
+    moved = {name for name, w in loop.state.weights().items() if not w.equal(start[name])}
+    assert moved == {"head.weight", "head.bias"}
+    assert loop.state.per_sample["linear_probe"].isfinite().all(1).sum() == 2 * 128
+
+
+def test_ins_mil(composed, home, monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    images = (torch.randint(256, (200, 3, 32, 32), generator=g, dtype=torch.uint8), torch.arange(200) % 10)
+    monkeypatch.setattr(cifar_bags, "cifar", lambda name, root, download: [images, images])
+    stored = hub_weights.write(home, "resnet18")
+    few = ("data.bags=10", "data.test_bags=4", "data.size=10", "learner.queue=64")
+    loop = assemble(composed("+recipe=noise/ins_mil", *few, "trainer.duration=2it", "learner.warmup=1it"))
+    start = loop.state.weights()
+    assert {name for name in start if not start[name].equal(stored[name])} == {"fc.weight", "fc.bias"}
+    assert "test/bag_auc_last" in loop.run()
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """Two images of each of 1,000 classes."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("imagenet")
+    for c in range(1000):
+        (root / "train" / f"n{c:08}").mkdir(parents=True)
+        for k in range(2):
+            Image.new("RGB", (40, 36), (c % 256, c // 4, 255 * k)).save(root / "train" / f"n{c:08}" / f"{k}.jpg")
+    return root
+
+
+def test_w2s_generalization(composed, encoder, home, imagenet):
+    stored = hub_weights.write(home, "squeezenet1_1")  # AlexNet's are fifty times as large
+    paper = ("+recipe=noise/w2s_generalization", f"model.path={encoder}", "model.size=32", f"data.root={imagenet}", "data.size=36", "data.workers=0")
+    changed = ("with.weak_supervision.network=squeezenet1_1", "data.share=0.5", "trainer.eval_batch=500")
+    loop = assemble(composed(*paper, *changed, "trainer.duration=2it"))
+    train, start = loop.state.data.train, loop.state.weights()
+    network = models.squeezenet1_1()
+    network.load_state_dict(stored)
+    with torch.no_grad():
+        weak = network.eval()(train.fetch(torch.tensor([3, 700])).x).softmax(1)
+    assert torch.allclose(loop.state.per_sample["weak_supervision"][[3, 700]], weak, atol=1e-6)
+    assert "test/acc_last" in loop.run()
+    assert {name for name, w in loop.state.weights().items() if not w.equal(start[name])} == {"head.weight", "head.bias"}
+    assert loop.state.per_sample["linear_probe"].isfinite().all(1).sum() == 2 * 100
+    loop = assemble(composed(*paper, *changed, "with.weak_supervision.evaluate=supervisor", "trainer.duration=0it"))
+    test = loop.state.data.test
+    with torch.no_grad():
+        right = network(test.fetch(torch.arange(1000)).x).argmax(1) == test.y
+    assert loop.run()["test/acc_last"] == pytest.approx(100 * right.float().mean().item(), abs=1e-3)
