@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from runner import UserError
+from runner.components._learned import drawn
 from runner.components.model.torchvision import build
 from runner.core.data import Info
 
@@ -68,6 +69,7 @@ def test_trained_weights_and_a_new_last_layer(home, arch, layer, side, written, 
     ours = build(arch, name)(Info("classification", (3, side, side), 5), None)
     assert ours.training
     assert {k for k, v in ours.state_dict().items() if not torch.equal(v, stored[k])} == {f"{layer}.weight", f"{layer}.bias"}
+    assert drawn(ours) == [f"{layer}.weight", f"{layer}.bias"]
     network = models.get_model(arch, weights=None, **theirs)
     network.load_state_dict(stored)
     parent, _, leaf = layer.rpartition(".")

@@ -1,12 +1,13 @@
 """vision_encoder: the class token that `transformers` computes, times a new head; sizes, channels, and what is wrong."""
 
 import pytest
-import tiny_bert
+import tiny_transformer
 import tiny_vit
 import torch
 from torch.nn import functional as F
 
 from runner import UserError
+from runner.components._learned import drawn
 from runner.components.model.vision_encoder import build
 from runner.core.data import Info
 
@@ -69,6 +70,7 @@ def test_the_head_is_new_and_drawn_from_the_seed(folder):
     assert [m for m in first.modules() if isinstance(m, torch.nn.Linear)][-1] is first.head
     body = dict(transformers.AutoModel.from_pretrained(folder).named_parameters())
     assert all(torch.equal(p, body[name]) and p.dtype == torch.float32 for name, p in first.network.named_parameters())
+    assert drawn(first) == ["head.weight", "head.bias"]
 
 
 def test_half_precision_is_read_as_float32(folder, tmp_path):
@@ -102,7 +104,7 @@ def test_networks_without_a_class_token_are_refused(tmp_path, family, changed):
 
 def test_a_network_for_texts_is_refused(tmp_path):
     with pytest.raises(UserError, match="no transformer of image patches"):
-        made(tiny_bert.write(tmp_path))
+        made(tiny_transformer.write(tmp_path))
 
 
 def test_a_network_of_other_channels_is_refused(tmp_path):

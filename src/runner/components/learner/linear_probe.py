@@ -31,6 +31,8 @@ class LinearProbe:
         if state.info.shape[-1] != state.info.shape[-2]:
             raise UserError(f"learner/linear_probe turns square images; the data has {state.info.shape[-2]}x{state.info.shape[-1]}")
         if self.keep:
+            if state.world.sharded:  # all processes must compute features together
+                raise UserError("learner.keep=true does not go with trainer.shard=true")
             if state.data.train.augment is not None:
                 raise UserError("learner.keep=true computes the features of an image once; these are augmented anew every epoch, see data.augment")
             unseen = torch.full((len(state.data.train), self.classifier.in_features), torch.nan, device=state.device)
