@@ -61,9 +61,29 @@ def test_dawid_and_skene_see_through_a_liar():
     liar = (truth + 1) % 3
     fair = torch.where(torch.rand(600, 2, generator=g) < 0.75, truth.unsqueeze(1), torch.randint(3, (600, 2), generator=g))
     answers = torch.cat([fair, liar.unsqueeze(1)], 1)
-    found = labels.dawid_skene(labels.votes(answers, 3)).argmax(1)
+    found = labels.dawid_skene(answers, 3).argmax(1)
     assert (found == truth).double().mean() > 0.97  # who always errs in one way says all
-    assert (labels.votes(answers, 3).sum(1).argmax(1) == truth).double().mean() < 0.9
+    assert (labels.votes(answers, 3).argmax(1) == truth).double().mean() < 0.9
+
+
+def test_answers_that_are_missing_weigh_nothing():
+    """Tables of all workers and samples, zero where there is no answer, give the same votes, Dawid and Skene's classes and abilities."""
+    answers = drawn(n=60, workers=9, answers=4).side["answers"]
+    given = torch.nn.functional.one_hot(answers.clamp_min(0), 5).double() * (answers >= 0).unsqueeze(2)
+    votes = p = given.sum(1) / 4
+    assert torch.allclose(labels.votes(answers, 5), votes)
+    for _ in range(3):
+        confusion = torch.einsum("nc,nwk->wck", p, given) + 0.01
+        p = (torch.einsum("nwk,wck->nc", given, (confusion / confusion.sum(2, keepdim=True)).log()) + p.mean(0).log()).softmax(1)
+    assert torch.allclose(labels.dawid_skene(answers, 5, steps=3), p)
+    levels = torch.arange(1, 5)
+    centred = (2.0 * (answers.unsqueeze(2) >= levels).double() - 1) - (1 - 2 * levels / 5)
+    vector = torch.linalg.svd((centred * (answers >= 0).unsqueeze(2)).transpose(1, 2).reshape(-1, 9))[2][0]
+    found = labels.abilities(answers, 5)
+    inside = (found > 0.01) & (found < 0.99)  # of the others only that they are clamped is known
+    ratio = found[inside] / vector[inside]
+    assert inside.sum() > 3
+    assert torch.allclose(ratio, ratio[0].expand_as(ratio))
 
 
 def test_targets_of_a_run():
