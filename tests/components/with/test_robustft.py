@@ -72,7 +72,7 @@ def test_nothing_relabelled_is_used_at_quantile_zero():
 
 
 def test_the_features_of_a_network_that_passes_the_inputs_on_are_the_inputs():
-    body = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(5, eps=1e-12, affine=False))  # as it starts it does nothing, unless it is in training
+    body = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(5, eps=1e-12, affine=False))  # does nothing, unless it is in training
     (state, hook, *_), (other, *_) = blobs(torch.nn.Sequential(body, torch.nn.Linear(5, 3)), space="features"), blobs()
     assert torch.equal(hook.places(state), state.data.train.x)
     assert torch.equal(body[1].running_mean, torch.zeros(5, device=body[1].running_mean.device))
