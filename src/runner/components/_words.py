@@ -33,7 +33,8 @@ def start(table: torch.nn.Embedding, path: str, info: Info, key: str) -> None:
     if not ids:
         raise UserError(f"{key} needs data that tells the words behind its ids, as data=tacred does; set {key}=null")
     if not file.is_file():
-        raise UserError(f"word vectors are not on this machine: looked in {file}; set {key} to such as glove.840B.300d.txt of Stanford's GloVe, or to null")
+        how = f"set {key} to a file of them, such as glove.840B.300d.txt of nlp.stanford.edu/projects/glove, or to null"
+        raise UserError(f"word vectors are not on this machine: looked in {file}; {how}")
     found = False
     try:
         with file.open("rb") as lines, torch.no_grad():

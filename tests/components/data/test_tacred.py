@@ -4,36 +4,16 @@ import json
 
 import pytest
 import torch
+from tacred_files import MADE, SPEECH, sample, write
 
 from runner import UserError, contracts
 from runner.components.data.tacred import build
 from runner.execution.assemble import assemble
 
-MADE = {
-    "train": [
-        ("a", "He founded Acme Works in Ohio .", (0, 0, "PERSON"), (2, 3, "ORGANIZATION"), "org:founded_by"),
-        ("b", "Acme Works in Ohio said he left .", (0, 1, "ORGANIZATION"), (3, 3, "STATE_OR_PROVINCE"), "no_relation"),
-        ("c", "he , 41 , left in May .", (0, 0, "PERSON"), (2, 2, "NUMBER"), "per:age"),
-        ("d", "May left .", (0, 0, "PERSON"), (0, 0, "PERSON"), "no_relation"),
-    ],
-    "dev": [("e", "May , 41 , sang in Ohio .", (0, 0, "PERSON"), (2, 2, "NUMBER"), "per:age")],
-    "test": [("f", "Ohio left He .", (2, 2, "PERSON"), (0, 0, "CITY"), "no_relation"), ("g", "in May .", (1, 1, "PERSON"), (0, 0, "DATE"), "org:founded_by")],
-}
-SPEECH = {"in": "IN", "In": "IN", ".": ".", ",": ",", "41": "CD", "he": "PRP", "He": "PRP", "left": "VBD", "said": "VBD", "founded": "VBD", "sang": "???"}
-
-
-def sample(name, text, subject, thing, relation):
-    words, start = text.split(), {"id": name, "docid": "x", "relation": relation}
-    start |= {"token": words, "subj_start": subject[0], "subj_end": subject[1], "obj_start": thing[0], "obj_end": thing[1]}
-    start |= {"stanford_pos": [SPEECH.get(w, "NNP") for w in words], "stanford_ner": ["DATE" if w == "May" else "O" for w in words]}
-    return start | {"subj_type": subject[2], "obj_type": thing[2], "stanford_head": [0] * len(words)}
-
 
 @pytest.fixture
 def root(tmp_path):
-    for split, rows in MADE.items():
-        (tmp_path / f"{split}.json").write_text(json.dumps([sample(*row) for row in rows]))
-    return tmp_path
+    return write(tmp_path)
 
 
 def revise(root, labels):
@@ -71,7 +51,7 @@ def test_subject_and_object_are_masked_and_the_rest_are_ids(root):
     assert data.train.clean is None
 
 
-@pytest.mark.parametrize("length", [10, 4])
+@pytest.mark.parametrize("length", [10, 4, 2])
 def test_tags_and_positions_stand_under_the_words(root, length):
     data, words = build(str(root), inputs="all", length=length, min_count=1), build(str(root), length=length, min_count=1)
     assert data.info.shape == (5, length)
@@ -89,9 +69,8 @@ def test_tags_and_positions_stand_under_the_words(root, length):
             for place, (first, last, _) in zip(places, (subject, thing), strict=True):
                 away = [k - first if k < first else k - last if k > last else 0 for k in range(len(said))]
                 assert place == [min(max(k + length, 1), 2 * length - 1) for k in away]
-    assert data.train.x[0, 3].tolist()[:4] == [length, length + 1, length + 2, length + 3]
-    assert len(set(speech.values())) == len(speech) == 8
-    assert len(set(entities.values())) == 2
+    assert len(set(speech.values())) == len(speech) > 5
+    assert len(set(entities.values())) == len(entities) == 2
     assert all(2 <= k < most for known, most in ((speech, 47), (entities, 15)) for name, k in known.items() if name != "???")
 
 

@@ -84,6 +84,15 @@ def test_attention_starts_even_and_dropout_is_for_training():
     assert model.score.weight.grad.abs().sum() > 0
 
 
+def test_a_share_of_what_each_lstm_is_given_is_dropped():
+    model, shares = made(units=50, width=40, dropout=0.25), []
+    for layer in model.lstms:
+        layer.register_forward_pre_hook(lambda layer, given: shares.append((given[0] == 0)[1].double().mean().item()))
+    model(X)
+    model.eval()(X)
+    assert shares == [pytest.approx(0.25, abs=0.1), pytest.approx(0.25, abs=0.1), 0, 0]
+
+
 def test_weights_of_the_paper():
     with torch.device("meta"):
         model = build(vocabulary=20000)(Info("classification", (5, 100), 42, vocabulary=20000), None)
