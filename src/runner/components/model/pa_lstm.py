@@ -12,7 +12,7 @@ from runner.components.model._tokens import known
 
 CARD = card(
     paper="palstm2017",
-    source="Zhang et al. 2017, Position-aware Attention and Supervised Data Improve Slot Filling, section 3; sizes, dropout and first weights as "
+    source="Zhang et al. 2017, Position-aware Attention and Supervised Data Improve Slot Filling; sizes, dropout and first weights as "
     "yuhaozhang/tacred-relation has them, train.py, model/rnn.py, model/layers.py",
     tasks=("classification",),
 )
