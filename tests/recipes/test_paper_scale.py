@@ -1,7 +1,10 @@
 """Recipes at scale=paper whose data or networks are files: two steps on small files of the same kinds."""
 
+import json
+
 import hub_weights
 import pytest
+import tacred_files
 import tiny_vit
 import torch
 from torchvision import models
@@ -86,3 +89,19 @@ def test_w2s_generalization(composed, encoder, home, imagenet):
     with torch.no_grad():
         right = network(test.fetch(torch.arange(1000)).x).argmax(1) == test.y
     assert loop.run()["test/acc_last"] == pytest.approx(100 * right.float().mean().item(), abs=1e-3)
+
+
+def test_tacred_noise(composed, home):
+    tacred_files.write(home)
+    (home / "Re-TACRED").mkdir()
+    (home / "Re-TACRED" / "train_id2label.json").write_text(json.dumps({"b": "org:founded_by"}))
+    vector = [k / 300 for k in range(300)]
+    (home / "vectors.txt").write_text(" ".join(map(str, ["Ohio", *vector])))
+    few = (f"data.root={home}", "data.vocabulary=30", f"model.vectors={home}/vectors.txt", "with.knn_cleaning.warmup=2it", "trainer.duration=4it")
+    loop = assemble(composed("+recipe=noise/tacred_noise", *few))
+    start, info = loop.state.weights(), loop.state.info
+    assert torch.equal(start["words.weight"][info.words.index("Ohio")], torch.tensor(vector))
+    assert loop.state.data.train.clean.tolist() == [0, 0, 1, 2]
+    assert {"val/f1_last", "test/f1_last", "train/memorised_last"} <= set(loop.run())
+    assert all(w.isfinite().all() for w in loop.state.weights().values())
+    assert not [name for name, w in loop.state.weights().items() if w.equal(start[name])]

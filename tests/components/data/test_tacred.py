@@ -4,34 +4,16 @@ import json
 
 import pytest
 import torch
+from tacred_files import MADE, SPEECH, sample, write
 
-from runner import UserError
+from runner import UserError, contracts
 from runner.components.data.tacred import build
 from runner.execution.assemble import assemble
-
-MADE = {
-    "train": [
-        ("a", "He founded Acme Works in Ohio .", (0, 0, "PERSON"), (2, 3, "ORGANIZATION"), "org:founded_by"),
-        ("b", "Acme Works in Ohio said he left .", (0, 1, "ORGANIZATION"), (3, 3, "STATE_OR_PROVINCE"), "no_relation"),
-        ("c", "he , 41 , left in May .", (0, 0, "PERSON"), (2, 2, "NUMBER"), "per:age"),
-        ("d", "May left .", (0, 0, "PERSON"), (0, 0, "PERSON"), "no_relation"),
-    ],
-    "dev": [("e", "May , 41 , sang in Ohio .", (0, 0, "PERSON"), (2, 2, "NUMBER"), "per:age")],
-    "test": [("f", "Ohio left He .", (2, 2, "PERSON"), (0, 0, "CITY"), "no_relation"), ("g", "in May .", (1, 1, "PERSON"), (0, 0, "DATE"), "org:founded_by")],
-}
-
-
-def sample(name, text, subject, thing, relation):
-    words, start = text.split(), {"id": name, "docid": "x", "relation": relation}
-    start |= {"token": words, "subj_start": subject[0], "subj_end": subject[1], "obj_start": thing[0], "obj_end": thing[1]}
-    return start | {"subj_type": subject[2], "obj_type": thing[2], "stanford_ner": ["O"] * len(words), "stanford_head": [0] * len(words)}
 
 
 @pytest.fixture
 def root(tmp_path):
-    for split, rows in MADE.items():
-        (tmp_path / f"{split}.json").write_text(json.dumps([sample(*row) for row in rows]))
-    return tmp_path
+    return write(tmp_path)
 
 
 def revise(root, labels):
@@ -69,6 +51,38 @@ def test_subject_and_object_are_masked_and_the_rest_are_ids(root):
     assert data.train.clean is None
 
 
+@pytest.mark.parametrize("length", [10, 4, 2])
+def test_tags_and_positions_stand_under_the_words(root, length):
+    data, words = build(str(root), inputs="all", length=length, min_count=1), build(str(root), length=length, min_count=1)
+    assert data.info.shape == (5, length)
+    assert data.info.vocabulary == words.info.vocabulary == len(data.info.words)
+    speech, entities = {"???": 1}, {}
+    for name, split in data.splits().items():
+        assert split.x.dtype == torch.float32
+        assert torch.equal(split.x[:, 0], words.splits()[name].x)
+        for x, (_, text, subject, thing, _) in zip(split.x.long(), MADE["dev" if name == "val" else name], strict=True):
+            said = text.split()[:length]
+            assert (x[:, len(said) :] == 0).all()
+            tags, classes, *places = x[1:, : len(said)].tolist()
+            assert tags == [speech.setdefault(SPEECH.get(w, "NNP"), k) for w, k in zip(said, tags, strict=True)]
+            assert classes == [entities.setdefault(w == "May", k) for w, k in zip(said, classes, strict=True)]
+            for place, (first, last, _) in zip(places, (subject, thing), strict=True):
+                away = [k - first if k < first else k - last if k > last else 0 for k in range(len(said))]
+                assert place == [min(max(k + length, 1), 2 * length - 1) for k in away]
+    assert len(set(speech.values())) == len(speech) > 5
+    assert len(set(entities.values())) == len(entities) == 2
+    assert all(2 <= k < most for known, most in ((speech, 47), (entities, 15)) for name, k in known.items() if name != "???")
+
+
+def test_the_words_behind_the_ids_are_told(root):
+    data = build(str(root), length=10, min_count=2)
+    assert data.info.words[:2] == ("", "")
+    assert data.info.words[2] == "."
+    ids = data.train.x[1].long().tolist()  # Acme Works in OBJ said he left .
+    assert [data.info.words[k] for k in ids] == ["SUBJ-ORGANIZATION", "SUBJ-ORGANIZATION", "in", "", "", "", "left", ".", "", ""]
+    assert data.info.vocabulary == len(data.info.words) == len(set(data.info.words)) + 1
+
+
 def test_relations_are_numbered_and_none_is_the_last(root):
     data = build(str(root))
     assert data.train.y.tolist() == [0, 2, 1, 2]
@@ -97,6 +111,16 @@ def test_words_are_dropped_in_training_alone(root):
     assert (dropped[x == 0] == 0).all()
     assert ((dropped == x) | (dropped == 1)).all()
     assert (dropped == 1)[x > 0].double().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_words_alone_are_dropped(root):
+    data = build(str(root), inputs="all", length=10, min_count=1, word_dropout=0.5)
+    x = data.train.x.repeat(200, 1, 1)
+    dropped = data.train.augment(x, torch.Generator().manual_seed(0))
+    words = build(str(root), length=10, min_count=1, word_dropout=0.5).train.augment(x[:, 0], torch.Generator().manual_seed(0))
+    assert torch.equal(dropped[:, 1:], x[:, 1:])
+    assert torch.equal(dropped[:, 0], words)
+    assert (dropped[:, 0] == 1)[x[:, 0] > 0].double().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
 def test_revised_labels_are_the_clean_ones(root):
@@ -152,16 +176,36 @@ def test_a_wrong_sample_is_said(root, change, what):
     assert "is wrong" in said(root)
 
 
-@pytest.mark.parametrize("strategy", ["intrinsic", "extrinsic"])
-def test_it_trains(root, strategy):
+@pytest.mark.parametrize("field", ["stanford_pos", "stanford_ner"])
+@pytest.mark.parametrize("value", [None, "NN O", ["NN"], ["NN", "NN", 3], ["NN"] * 4])
+def test_wrong_tags_are_said_where_they_are_asked_for(root, field, value):
+    rows = [sample(*row) for row in MADE["test"]]
+    rows[1][field] = value
+    (root / "test.json").write_text(json.dumps(rows))
+    assert f"test.json has a sample whose {field} is no list of 3 tags" in said(root, inputs="all")
+    del rows[1][field]
+    (root / "test.json").write_text(json.dumps(rows))
+    assert f"{field} is no list" in said(root, inputs="all")
+    assert len(build(str(root)).test) == 2
+
+
+CNN = {"name": "text_cnn", "vocabulary": 30, "width": 4, "filters": 2}
+LSTM = {"name": "pa_lstm", "vocabulary": 30, "width": 4, "features": 2, "units": 3, "attention": 3}
+
+
+@pytest.mark.parametrize(("strategy", "inputs", "model"), [("intrinsic", "words", CNN), ("extrinsic", "words", CNN), ("intrinsic", "all", LSTM)])
+def test_it_trains(root, strategy, inputs, model):
     revise(root, {"b": "org:founded_by"})
     tree = {
-        "data": {"name": "tacred", "root": str(root), "length": 12, "vocabulary": 30, "word_dropout": 0.1, "revised": True},
-        "model": {"name": "text_cnn", "vocabulary": 30, "width": 4, "filters": 2}, "loss": "ce", "learner": "supervised", "optimizer": "adam",
+        "data": {"name": "tacred", "root": str(root), "inputs": inputs, "length": 12, "vocabulary": 30, "word_dropout": 0.1, "revised": True},
+        "model": model, "loss": "ce", "learner": "supervised", "optimizer": "adam",
         "schedule": "constant", "noise": "none", "sparsity": "none", "softmax": "softmax", "device": "cpu",
-        "with": {"knn_cleaning": {"name": "knn_cleaning", "warmup": "1it", "neighbours": 2, "clean": 1.0, "strategy": strategy}},
-        "trainer": {"name": "standard", "duration": "2it", "batch_size": 4},
+        "with": {"knn_cleaning": {"name": "knn_cleaning", "warmup": "2it", "neighbours": 2, "clean": 1.0, "strategy": strategy}},
+        "trainer": {"name": "standard", "duration": "4it", "batch_size": 4},
         "eval": {"positive_f1": {"name": "positive_f1", "splits": ["val", "test"]}, "memorisation": {"name": "memorisation"}},
     }  # fmt: skip
-    summary = assemble(tree, lambda row: None).run()
-    assert {"val/f1_last", "test/f1_last", "train/memorised_last"} <= set(summary)
+    first, again = contracts.trace(tree), contracts.trace(tree)
+    contracts.same(first, again)
+    assert {"val/f1", "test/f1", "train/memorised"} <= set(first[0][-1])
+    start = assemble(tree).state.weights()
+    assert inputs == "words" or not [name for name, w in first[1].items() if torch.equal(w, start[name])]

@@ -1,4 +1,4 @@
-"""Models of token ids refuse data with more ids than they know, before the first step."""
+"""Models of token ids refuse data with more ids than they know, or with other inputs, before the first step."""
 
 import pytest
 
@@ -13,3 +13,9 @@ def test_all_ids_must_be_known(model):
         model.build(vocabulary=20)(Info("classification", (5,), 2, vocabulary=21), None)
     assert model.build(vocabulary=20)(Info("classification", (5,), 2, vocabulary=20), None)
     assert model.build(vocabulary=20)(Info("classification", (5,), 2), None)
+
+
+@pytest.mark.parametrize("model", [ngrams, text_cnn])
+def test_inputs_must_be_one_row_of_ids(model):
+    with pytest.raises(UserError, match=r"takes token ids \(T,\), this data has inputs of shape \(5, 7\)"):
+        model.build(vocabulary=20)(Info("classification", (5, 7), 2, vocabulary=20), None)

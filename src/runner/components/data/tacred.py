@@ -3,20 +3,29 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from runner import UserError, card
+from runner.components._words import Words
 from runner.components.data._files import absent
-from runner.core.data import Data, Info, Split
+from runner.core.data import Data, Split
 
 CARD = card(
-    source="Zhang et al. 2017, Position-aware Attention and Supervised Data Improve Slot Filling; masks, vocabulary, longest sentence and unknown words as "
-    "yuhaozhang/tacred-relation has them, data/loader.py, prepare_vocab.py, utils/constant.py; revised labels: gstoica27/Re-TACRED, apply_patch.py",
+    source="Zhang et al. 2017, Position-aware Attention and Supervised Data Improve Slot Filling; masks, vocabulary, longest sentence, unknown words, "
+    "tags and positions as yuhaozhang/tacred-relation has them, data/loader.py, prepare_vocab.py, utils/constant.py; revised labels: "
+    "gstoica27/Re-TACRED, apply_patch.py",
     tasks=("classification",),
 )
 FILES = {"train": "train.json", "test": "test.json", "val": "dev.json"}
 NEGATIVE, UNKNOWN = "no_relation", 1  # 0 is padding
+TAGS = {  # Penn Treebank's parts of speech and CoreNLP's entity classes
+    "stanford_pos": "# $ '' , -LRB- -RRB- . : `` CC CD DT EX FW IN JJ JJR JJS LS MD NN NNP NNPS NNS PDT POS PRP PRP$ RB RBR RBS RP SYM TO UH VB VBD VBG "
+    "VBN VBP VBZ WDT WP WP$ WRB",
+    "stanford_ner": "O DATE DURATION LOCATION MISC MONEY NUMBER ORDINAL ORGANIZATION PERCENT PERSON SET TIME",
+}
+TAGS = {field: {tag: UNKNOWN + 1 + k for k, tag in enumerate(tags.split())} for field, tags in TAGS.items()}
 HOW = "set data.root to the folder of train.json, dev.json and test.json, which the Linguistic Data Consortium licenses (LDC2018T24)"
 REVISED = "put Re-TACRED's patches there (Re-TACRED/*_id2label.json of gstoica27/Re-TACRED on GitHub), or set data.revised=false"
 
@@ -52,14 +61,41 @@ def masked(sample, file: Path) -> list[str]:
     return words
 
 
-def build(root: str, length: int = 100, vocabulary: int = 60000, min_count: int = 2, word_dropout: float = 0.0, revised: bool = False):
+def numbered(row, ids: dict[str, int], length: int) -> list[int]:
+    """The ids of the first words or tags, padded."""
+    return [ids.get(name, UNKNOWN) for name in row[:length]] + [0] * (length - len(row))
+
+
+def features(sample, file: Path, length: int) -> list[list[int]]:
+    """Parts of speech, entity classes, and the positions of the words relative to the subject and to the object. Raises UserError."""
+    found, words = [], len(sample["token"])
+    for field, ids in TAGS.items():
+        tags = sample.get(field)
+        if not isinstance(tags, list) or len(tags) != words or not all(isinstance(tag, str) for tag in tags):
+            raise UserError(f"{file} has a sample whose {field} is no list of {words} tags, one a word, as data.inputs=all needs")
+        found.append(numbered(tags, ids, length))
+    for first, last in ((sample[f"{role}_start"], sample[f"{role}_end"]) for role in ("subj", "obj")):
+        away = [min(k - first, 0) + max(k - last, 0) for k in range(min(words, length))]
+        found.append([length + max(k, 1 - length) for k in away] + [0] * (length - words))
+    return found
+
+
+def build(
+    root: str, inputs: Literal["words", "all"] = "words", length: int = 100, vocabulary: int = 60000, min_count: int = 2, word_dropout: float = 0.0,
+    revised: bool = False,
+):  # fmt: skip
     """Sentences as token ids, 0 after the end and 1 for unknown words, subject and object masked by their types; ROOT/dev.json is for validation.
+
+    With inputs=words they are (n, T), with inputs=all (n, 5, T), each row padded with 0: the ids of the words; of their parts of speech (below 47) and
+    entity classes (below 15), 1 for unknown ones, those of masked words as they are; and where each word is relative to subject and object: T within
+    it, T - k and T + k for the k-th word before and after it. Info.vocabulary is of the words.
 
     Classes are the relations in alphabetical order and, last, no_relation. The ids are those of the most frequent tokens in training, masks included.
     A revised dev.json or test.json (as TACRED Revisited has them) may stand in place of the first ones: the format is the same.
 
     Args:
         root: folder of train.json, dev.json and test.json.
+        inputs: words alone, or all that the authors' LSTM is given.
         length: >= 1; tokens of a sentence; what is longer is cut off.
         vocabulary: >= 2; token ids at most, those of padding and of unknown words included.
         min_count: >= 1; occurrences in training for a token to have an id.
@@ -78,7 +114,9 @@ def build(root: str, length: int = 100, vocabulary: int = 60000, min_count: int 
     for split, rows in samples.items():
         if odd := {s["relation"] for s in rows} - set(number):
             raise UserError(f"{folder / FILES[split]} has a relation that training has not: {min(odd)}")
-        x = [[ids.get(word, UNKNOWN) for word in row[:length]] + [0] * (length - len(row)) for row in words[split]]
+        x = [numbered(row, ids, length) for row in words[split]]
+        if inputs == "all":
+            x = [[row, *features(s, folder / FILES[split], length)] for row, s in zip(x, rows, strict=True)]
         splits[split] = Split(torch.tensor(x).float(), torch.tensor([number[s["relation"]] for s in rows]))
     train = splits["train"]
     if revised:
@@ -89,5 +127,7 @@ def build(root: str, length: int = 100, vocabulary: int = 60000, min_count: int 
         train.clean = torch.tensor([number.get(str(name), y) for name, y in zip(known, train.y.tolist(), strict=True)])
     if word_dropout:
         lost = lambda x, generator: torch.rand(x.shape, generator=generator, device=generator.device).to(x.device) < word_dropout
-        train.augment = lambda x, generator: torch.where(lost(x, generator) & (x > 0), UNKNOWN, x)
-    return Data(Info("classification", (length,), len(number), vocabulary=len(ids) + UNKNOWN + 1), **splits)
+        drop = lambda x, generator: torch.where(lost(x, generator) & (x > 0), UNKNOWN, x)
+        train.augment = drop if inputs == "words" else lambda x, generator: torch.cat([drop(x[:, :1], generator), x[:, 1:]], 1)
+    spelled = ("", "", *ids)  # padding, unknown words and the others
+    return Data(Words("classification", tuple(train.x.shape[1:]), len(number), vocabulary=len(spelled), words=spelled), **splits)

@@ -3,8 +3,13 @@
 from runner import UserError
 
 
-def known(vocabulary: int, info) -> int:
-    """The ids that a model knows, from 0. Raises UserError where the data has more, which would be an index out of range at some step."""
+def known(vocabulary: int, info, dims: int = 1) -> int:
+    """The ids that a model knows, from 0. Raises UserError where the data has more, which would be an index out of range at some step.
+
+    So it does where an input has more than `dims` dimensions.
+    """
+    if len(info.shape) > dims:
+        raise UserError(f"the model takes token ids (T,), this data has inputs of shape {info.shape}")
     if (info.vocabulary or 0) > vocabulary:
         raise UserError(f"the data has {info.vocabulary} token ids, the model knows {vocabulary}: set model.vocabulary={info.vocabulary}")
     return vocabulary
