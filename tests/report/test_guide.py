@@ -1,7 +1,12 @@
 """The guides of families say of each recipe what it does, when to use it and what became of its claims."""
 
+import csv
+from pathlib import Path
+
 from runner.config import recipes
-from runner.report import claims, guide
+from runner.report import claims, guide, scoreboard
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_family_whose_recipes_say_when_has_a_guide():
@@ -23,3 +28,12 @@ def test_without_a_line_on_when_there_is_no_guide(monkeypatch):
     read = recipes.read
     monkeypatch.setattr(recipes, "read", lambda name: lines if name == "noise/elr" else read(name))
     assert "noise" not in guide.pages([])
+
+
+def test_the_pages_are_those_of_the_recipes_and_verdicts():
+    """A recipe that changes needs `scripts/scoreboard.py`, or its pages say what is no longer so."""
+    with (ROOT / "results" / "verdicts.csv").open(newline="") as file:
+        rows = scoreboard.current(list(csv.DictReader(file)))
+    assert (recipes.RECIPES / "README.md").read_text() == scoreboard.page(rows)
+    for folder, text in guide.pages(rows).items():
+        assert (recipes.RECIPES / folder / "README.md").read_text() == text

@@ -112,6 +112,8 @@ def rewrite(arguments: list[str]) -> list[str]:
             found += [f"+{also}@{group}.{n}={n}" if key.endswith("+") else f"~{group}.{n}" for n in names]
         elif key in registry.EXTENDABLE and re.fullmatch(r"\[[\w\s,]+\]", value):
             found += [f"{key}={names[0]}", *(f"+{key}/also@{key}.{n}={n}" for n in names[1:])]
+        elif registry.GROUPS.get(key) is False and len(names) > 1 and value.startswith("["):
+            raise UserError(f"{key} takes one option, not {value}")
         else:
             found.append(argument)
     return found

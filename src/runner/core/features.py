@@ -1,9 +1,10 @@
 """The features of a model: what its classifier, the last linear layer, is given."""
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from torch import Tensor, nn
+from torch import Tensor, compiler, nn
 
 from runner.core.errors import UserError
 
@@ -18,10 +19,8 @@ def classifier(model: nn.Module, who: str) -> nn.Linear:
 
 @contextmanager
 def inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """What the layer is given at each call within the block."""
+    """What the layer is given at each call within the block. Nothing is compiled there: compiled code does not see a hook that comes later."""
     seen: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-    try:
+    eager = compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    with eager, layer.register_forward_pre_hook(lambda module, given: seen.append(given[0])):
         yield seen
-    finally:
-        handle.remove()

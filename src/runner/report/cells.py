@@ -53,6 +53,16 @@ def shared(spec: dict | None) -> tuple[str, ...]:
     return settings({key: value for key, value in (spec or {}).items() if not isinstance(value, dict | list)})
 
 
+def naming(spec: dict | None, side: str) -> set[str]:
+    """The keys that a table's rows or columns are named by: all that columns set, the groups of which rows take an option."""
+    own = {_key(override) for overrides in axis(spec).values() for override in overrides if override not in shared(spec)}
+    return own if side == "cols" else {key for key in own if "." not in key}
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
 def tables(recipe: str, scale: str = "mini") -> dict[str, dict]:
     """A recipe's tables as they are at a scale. Raises UserError."""
     content = recipes.read(recipe)
@@ -77,7 +87,10 @@ def table(recipe: str, name: str | None = None, scale: str = "mini") -> tuple[st
 
 
 def of_table(recipe: str, spec: dict, scale: str = "mini", seeds: list[int] | None = None, extra: tuple[str, ...] = ()) -> list[Cell]:
-    """All cells of a table, row by row."""
+    """All cells of a table, row by row. Raises UserError for an extra override after which rows or columns would not be what they are called."""
+    for side in ("rows", "cols"):
+        if hidden := [override for override in extra if _key(override) in naming(spec.get(side), side)]:
+            raise UserError(f"'{hidden[0]}' is not for all cells: the table's {side} are named by what they set there")
     seeds = list(range(spec.get("seeds", 5))) if seeds is None else seeds
     return [
         Cell(row, col, seed, (f"+recipe={recipe}", f"scale={scale}", *of_col, *of_row, *extra, f"seed={seed}"))

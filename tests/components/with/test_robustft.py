@@ -9,7 +9,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from small import loop, part
 
-from runner import contracts
+from runner import UserError, contracts
 from runner.config.bind import bind
 from runner.config.compose import composer
 from runner.execution.assemble import assemble
@@ -111,10 +111,20 @@ def test_the_recipe_at_the_scale_of_the_paper_on_a_small_decoder(tmp_path, monke
     datasets.disable_progress_bars()
     folder = tiny_transformer.write(tmp_path / "model", "Llama")
     rows = 10 * ['"the film is\ndull",negative\n', '"the cat\nsat",neutral\n', '"a very\ngood plot",positive\n']
+    (tmp_path / "sentences").mkdir()
     for split in ("train", "test"):
-        (tmp_path / f"{split}.csv").write_text("question,gt\n" + "".join(rows))
-    chosen = ["+recipe=noise/robustft", "scale=paper", f"data.path={tmp_path}", f"data.tokenizer={folder}", "data.length=24", "trainer.duration=2it"]
+        (tmp_path / "sentences" / f"{split}.csv").write_text("question,gt\n" + "".join(rows))
+    chosen = [
+        "+recipe=noise/robustft",
+        "scale=paper",
+        f"data.path={tmp_path / 'sentences'}",
+        f"data.tokenizer={folder}",
+        "data.length=24",
+        "trainer.duration=2it",
+    ]
     with composer() as composed:
+        with pytest.raises(UserError, match=r"works on numbers, which token ids are not: set with\.robustft\.space=features"):
+            assemble(bind(composed([*chosen, "with.robustft.space=inputs"])))
         loop = assemble(bind(composed([*chosen, "noise.rate=0.1"])), lambda row: None)
     state = loop.state
     kept = state.per_sample["robustft/kept"]

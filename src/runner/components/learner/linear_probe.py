@@ -28,7 +28,7 @@ class LinearProbe:
 
     def setup(self, state):
         self.classifier = classifier(state.model, "learner/linear_probe")
-        if state.info.shape[-1] != state.info.shape[-2]:
+        if self.pretext == "rotation" and state.info.shape[-1] != state.info.shape[-2]:
             raise UserError(f"learner/linear_probe turns square images; the data has {state.info.shape[-2]}x{state.info.shape[-1]}")
         if self.keep:
             if state.world.sharded:  # all processes must compute features together

@@ -1,5 +1,7 @@
 """Models of token ids."""
 
+import torch
+
 from runner import UserError
 
 
@@ -13,3 +15,11 @@ def known(vocabulary: int, info, dims: int = 1) -> int:
     if (info.vocabulary or 0) > vocabulary:
         raise UserError(f"the data has {info.vocabulary} token ids, the model knows {vocabulary}: set model.vocabulary={info.vocabulary}")
     return vocabulary
+
+
+def ids(x):
+    """Token ids, whole numbers of any type, as integers. Raises UserError for others, which mixing texts makes of them."""
+    found = x.long()
+    if x.is_floating_point() and not torch.equal(found.to(x.dtype), x):
+        raise UserError("the model takes token ids, and is given other numbers: nothing may mix or change its inputs, as with=mixup does")
+    return found

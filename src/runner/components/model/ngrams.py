@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from runner import card
-from runner.components.model._tokens import known
+from runner.components.model._tokens import ids, known
 
 CARD = card(source="n-grams hashed into buckets, Joulin et al. 2017 (1607.01759), section 2.2", tasks=("classification",))
 
@@ -27,7 +27,7 @@ class NGrams(nn.Module):
         return torch.cat(found, 1)
 
     def forward(self, x):
-        return self.weights(self.features(x.long())) + self.bias
+        return self.weights(self.features(ids(x))) + self.bias
 
 
 def build(vocabulary: int = 1000, longest: int = 2, buckets: int = 5000):

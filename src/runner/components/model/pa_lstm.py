@@ -8,7 +8,7 @@ from torch import nn
 from runner import UserError, card
 from runner.components._learned import bring
 from runner.components._words import start
-from runner.components.model._tokens import known
+from runner.components.model._tokens import ids, known
 
 CARD = card(
     paper="palstm2017",
@@ -39,7 +39,7 @@ class PALSTM(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x):
-        words, tags, entities, subj, obj = x.long().unbind(1)
+        words, tags, entities, subj, obj = ids(x).unbind(1)
         states = torch.cat([self.words(words), self.tags(tags), self.entities(entities)], 2)
         for lstm in self.lstms:
             states = lstm(self.drop(states))[0]

@@ -9,6 +9,7 @@ from runner import UserError, card
 from runner.components._hub import read, tokenizer
 from runner.components._learned import bring
 from runner.components.model._lora import adapt
+from runner.components.model._tokens import ids
 
 CARD = card(
     source="library `transformers`, AutoModelForSequenceClassification; no code of the model is run. LoRA: Hu et al. 2021 (2106.09685)",
@@ -25,11 +26,12 @@ class Pretrained(nn.Module):
         self.separator = separator if getattr(network.config, "type_vocab_size", 0) > 1 else None
 
     def forward(self, x):
+        x = ids(x)
         seen, second = x != self.padding, {}
         if self.separator is not None:  # as BERT was trained: what stands behind the first separator is the second text
             ends = x == self.separator
             second = {"token_type_ids": ((ends.cumsum(1) - ends.long() > 0) & seen).long()}
-        return self.head(self.network(input_ids=x.long(), attention_mask=seen.long(), **second).logits)
+        return self.head(self.network(input_ids=x, attention_mask=seen.long(), **second).logits)
 
 
 def renew(network) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from runner import card
-from runner.components.model._tokens import known
+from runner.components.model._tokens import ids, known
 
 CARD = card(
     paper="textcnn2014",
@@ -23,7 +23,7 @@ class TextCNN(nn.Module):
         self.drop, self.out = nn.Dropout(dropout), nn.Linear(filters * len(windows), outputs)
 
     def forward(self, x):
-        words = self.words(x.long()).transpose(1, 2)
+        words = self.words(ids(x)).transpose(1, 2)
         return self.out(self.drop(torch.cat([f(words).relu().amax(2) for f in self.filters], 1)))
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from runner import card
+from runner import UserError, card
 from runner.core.features import classifier, inputs
 from runner.core.targets import soft
 
@@ -52,6 +52,8 @@ class RobustFT:
     def places(self, state) -> Tensor:
         """Where the training samples are in the space (n, d)."""
         train = state.data.train
+        if self.space == "inputs" and state.info.vocabulary is not None:
+            raise UserError("with/robustft works on numbers, which token ids are not: set with.robustft.space=features")
         batches = train.batches(torch.arange(len(train)), state.eval_batch, state.device)
         if self.space == "inputs":
             return torch.cat([b.x for b in batches]).flatten(1).float()
