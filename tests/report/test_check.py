@@ -55,6 +55,9 @@ def test_what_does_not_fit_the_data():
     ]
     assert check.misfits(checked("cutout")[3]) == ["with/cutout is for images; data/digits has inputs of shape (64,)"]
     assert check.misfits(checked("cutout", overrides=["data.flat=false"])[3]) == []
+    words = [check.misfits(checked("elr", overrides=["data=sectioned_notes", f"model={model}"])[3]) for model in ("mlp", "text_cnn")]
+    said = "model/mlp takes no token ids, which data/sectioned_notes has; set another, such as model=text_cnn (one's own says it by card(tokens=True))"
+    assert words == [[said], []]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ class Card:
     better: dict = field(default_factory=dict)
     tasks: tuple = ()
     images: bool = False
+    tokens: bool = False
     cost: float = 3.0
 
 
-def card(paper="", arxiv="", source="", off=None, close=False, rung=None, owns=(), better=None, tasks=(), images=False, cost=3.0) -> Card:
+def card(paper="", arxiv="", source="", off=None, close=False, rung=None, owns=(), better=None, tasks=(), images=False, tokens=False, cost=3.0) -> Card:
     """Declare a component.
 
     Args:
@@ -34,6 +35,7 @@ def card(paper="", arxiv="", source="", off=None, close=False, rung=None, owns=(
         better: metric -> `max` or `min`, for an evaluator.
         tasks: the kinds of task it is for (`classification`, `regression`, `language`, `segmentation`, `detection`); empty for all.
         images: whether inputs must be images (channels, height, width).
+        tokens: whether a model takes token ids; classes of those can be learned by no other.
         cost: upper bound on the forward passes of one step.
     """
-    return Card(paper, arxiv, source, off, close, dict(rung or {}), tuple(owns), dict(better or {}), tuple(tasks), images, cost)
+    return Card(paper, arxiv, source, off, close, dict(rung or {}), tuple(owns), dict(better or {}), tuple(tasks), images, tokens, cost)

@@ -47,6 +47,8 @@ def check_fit(config: Config, info: Info) -> None:
             raise UserError(f"{choice.name} is for {' and '.join(card.tasks)}; {data} is {info.task}")
         if card.images and len(info.shape) != 3:
             raise UserError(f"{choice.name} is for images; {data} has inputs of shape {info.shape}")
+        if info.vocabulary is not None and choice.group == "model" and not card.tokens:
+            raise UserError(f"{choice.name} takes no token ids, which {data} has; set another, such as model=text_cnn (one's own says it by card(tokens=True))")
 
 
 def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row: None) -> Loop:

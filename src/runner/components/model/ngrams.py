@@ -6,7 +6,7 @@ from torch import nn
 from runner import card
 from runner.components.model._tokens import ids, known
 
-CARD = card(source="n-grams hashed into buckets, Joulin et al. 2017 (1607.01759), section 2.2", tasks=("classification",))
+CARD = card(source="n-grams hashed into buckets, Joulin et al. 2017 (1607.01759), section 2.2", tasks=("classification",), tokens=True)
 
 
 class NGrams(nn.Module):

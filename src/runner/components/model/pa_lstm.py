@@ -15,6 +15,7 @@ CARD = card(
     source="Zhang et al. 2017, Position-aware Attention and Supervised Data Improve Slot Filling; sizes, dropout and first weights as "
     "yuhaozhang/tacred-relation has them, train.py, model/rnn.py, model/layers.py",
     tasks=("classification",),
+    tokens=True,
 )
 
 

@@ -14,6 +14,7 @@ from runner.components.model._tokens import ids
 CARD = card(
     source="library `transformers`, AutoModelForSequenceClassification; no code of the model is run. LoRA: Hu et al. 2021 (2106.09685)",
     tasks=("classification",),
+    tokens=True,
 )
 
 

@@ -11,6 +11,7 @@ CARD = card(
     arxiv="1408.5882",
     source="Kim 2014, section 2, CNN-rand; 100 filters of each width, dropout 0.5 and 300 dimensions in section 3.1; words start in +-0.25, as rare ones there",
     tasks=("classification",),
+    tokens=True,
 )
 
 
