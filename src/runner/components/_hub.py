@@ -1,6 +1,7 @@
 """Reading from the Hugging Face hub: what is on this machine at once, the rest where the hub answers; no code of a repository is run."""
 
 import contextlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -8,18 +9,36 @@ from pathlib import Path
 
 from runner import UserError
 
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # as the libraries read them
+
 
 def answers(endpoint: str) -> bool:
     """Whether the hub may be asked, and is there: its libraries try for minutes where it is not."""
-    if os.environ.get("RUNNER_OFFLINE"):
+    if os.environ.get("RUNNER_OFFLINE") or any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in OFFLINE):
         return False
     try:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5).close()
     except urllib.error.HTTPError:
         return True
-    except OSError:
+    except (OSError, http.client.HTTPException, ValueError):  # no network, a proxy that speaks no HTTP, no address
         return False
     return True
+
+
+@contextlib.contextmanager
+def alone(*others):
+    """The library huggingface_hub, and `others` with a flag of the same name such as `datasets.config`, ask nobody and do not retry."""
+    from huggingface_hub import constants
+
+    modules = (constants, *others)
+    before = [m.HF_HUB_OFFLINE for m in modules]
+    for m in modules:
+        m.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for m, value in zip(modules, before, strict=True):
+            m.HF_HUB_OFFLINE = value
 
 
 @contextlib.contextmanager
@@ -63,7 +82,8 @@ def read(kind: str, path: str, what: str, who: str, key: str, **values):
     try:
         with _silent(transformers):
             try:
-                return load(True)
+                with alone():  # without it the library asks the hub even for local files
+                    return load(True)
             except OSError:
                 if place.is_dir() or not answers(constants.ENDPOINT):
                     raise

@@ -44,7 +44,7 @@ def trained(arch: str, weights: str = "DEFAULT"):
         return UserError(f"{what}: looked in {file} ({why}); put {chosen.url} there, or set TORCH_HOME to the folder that holds hub/checkpoints/{file.name}")
 
     if not file.is_file() and not answers(chosen.url):
-        raise absent("no network, or RUNNER_OFFLINE is set")
+        raise absent("no network, or RUNNER_OFFLINE or HF_HUB_OFFLINE is set")
     try:
         with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):  # where it says what it fetches
             network = models.get_model(arch, weights=chosen, progress=False)

@@ -57,7 +57,12 @@ class Checkpoints:
         part = self.folder / f"part-{os.getpid()}"
         try:
             with part.open("wb") as stream:
-                torch.save(content, stream)
+                try:
+                    torch.save(content, stream)
+                except RuntimeError as error:  # torch hides what the disk said behind an error of its own
+                    if isinstance(error.__context__, OSError):
+                        raise error.__context__ from None
+                    raise
                 stream.flush()
                 os.fsync(stream.fileno())
             file = self.folder / f"{step:09d}-{digest(part)}.pt"

@@ -1,6 +1,7 @@
 """One run from a checked config to a record that is done, failed, or can be gone on with."""
 
 import contextlib
+import os
 import signal
 import time
 import traceback
@@ -43,11 +44,32 @@ def execute(config: Config, display, code: str | None = None, mend: bool = False
     if record.state == "done" and not fresh:
         return record, _already(record, display)
     rows = _Rows(display)
-    loop = assemble(config, rows)
+    try:
+        loop = assemble(config, rows)
+    except (RuntimeError, MemoryError) as error:  # no memory for a model, shapes that do not fit
+        if os.environ.get("RUNNER_TRACEBACK"):
+            raise
+        raise _unassembled(record, error) from error
     with contextlib.closing(loop.state.world) as world:
         if world.rank:
             return record, _follow(loop, rows)
         return record, _lead(record, loop, rows, display, mend)
+
+
+def _unassembled(record: Record, error: Exception) -> Failed:
+    said = f"{type(error).__name__}: {_line(error)}"
+    if os.environ.get("RANK", "0") == "0" and record.state != "running":  # by another process
+        with contextlib.suppress(OSError):
+            record.store.fail(record.id, {"error": said, "traceback": "".join(traceback.format_exception(error))})
+    return Failed(f"{said}; see {record.file('failed.json')}, or set RUNNER_TRACEBACK=1")
+
+
+def _line(error: Exception) -> str:
+    """Its message on one line; of an error in a process that reads data the last line alone, which says the same without the traceback."""
+    text = str(error)
+    if "\nOriginal Traceback" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
 
 
 def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
@@ -144,17 +166,18 @@ def _train(record: Record, loop, checkpoints: Checkpoints, sinks: Sinks, display
         _fail(record, {"error": str(error), **error.record})
         raise Failed(f"{error}; the record is in {record.folder}") from error
     except UserError as error:
+        error.args = (_line(error),)
         _fail(record, {"error": str(error), "step": loop.state.step})
         raise
     except OSError as error:  # a full disk: what was written stays, and the next start goes on from the last checkpoint
         with contextlib.suppress(OSError):
-            _fail(record, {"error": str(error), "step": loop.state.step})
-        raise Failed(f"{error}; the record is in {record.folder}") from error
+            _fail(record, {"error": _line(error), "step": loop.state.step})
+        raise Failed(f"{_line(error)}; the record is in {record.folder}") from error
     except Exception as error:
         text = traceback.format_exc()
         record.log(text)
-        _fail(record, {"error": f"{type(error).__name__}: {error}", "step": loop.state.step, "traceback": text})
-        raise Failed(f"{type(error).__name__}: {error}; see {record.file('log.txt')}") from error
+        _fail(record, {"error": f"{type(error).__name__}: {_line(error)}", "step": loop.state.step, "traceback": text})
+        raise Failed(f"{type(error).__name__}: {_line(error)}; see {record.file('log.txt')}") from error
     done = {"summary": summary, "steps": loop.state.step, "seconds": record.spent(), "finished": time.time()}
     record.log("done")
     sinks.finish(summary)

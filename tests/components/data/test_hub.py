@@ -105,9 +105,32 @@ def test_mistakes_are_said(tmp_path, pictures):
     (tmp_path / "rows.txt").write_text("")
     with pytest.raises(UserError, match="known kind"):
         build(str(tmp_path / "rows.txt"))
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match="looked in"):
-        build(str(tmp_path / "broken.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("bad.csv", "a,label\n1,0\n1,2,3,4\n", "Expected 2 fields in line 3, saw 4"),
+        ("bad.jsonl", "{nope\n", "JSON parse error"),
+        ("empty.csv", "", "No columns"),
+        ("head.csv", "a,label\n", "no data"),
+        ("bad.parquet", "PAR1 no", "Parquet file size"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_one(tmp_path, name, content, why):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=rf"^data set '.*{name}' cannot be read: .*{why}") as error:
+        build(str(tmp_path / name), test=None)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "test", "said"), [(1, None, "1 rows to train on and 0 to test on"), (1, "train", "1 rows to train on"), (2, None, "0 to test on")]
+)
+def test_too_few_rows_are_said(tmp_path, rows, test, said):
+    (tmp_path / "few.csv").write_text("a,label\n" + "".join(f"{k},{k}\n" for k in range(rows)))
+    with pytest.raises(UserError, match=said):
+        build(str(tmp_path / "few.csv"), test=test)
 
 
 def test_a_name_that_cannot_be_had_is_said_at_once():

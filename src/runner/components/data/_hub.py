@@ -7,50 +7,44 @@ import torch
 from torch import Tensor
 
 from runner import UserError
-from runner.components._hub import answers
+from runner.components._hub import alone, answers
 from runner.components.data._files import absent
 from runner.components.data._tables import divide, held_out
 
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
 
 
-@contextlib.contextmanager
-def quick():
-    """Where the hub cannot be reached, read from the library's cache at once instead of retrying for long."""
+def local(place: Path, config: str | None):
+    """The splits of a file or a folder."""
     import datasets
-    import huggingface_hub.constants as hub
 
-    flags = [(datasets.config, "HF_HUB_OFFLINE"), (hub, "HF_HUB_OFFLINE")]
-    before = [getattr(*flag) for flag in flags]
-    if any(before) or not answers(hub.ENDPOINT):
-        for flag in flags:
-            setattr(*flag, True)
-    try:
-        yield
-    finally:
-        for flag, value in zip(flags, before, strict=True):
-            setattr(*flag, value)
+    if place.is_dir() and any((place / n).is_file() for n in ("dataset_dict.json", "state.json")):
+        found = datasets.load_from_disk(str(place))
+        return found if isinstance(found, dict) else {"train": found}
+    kind = FORMATS.get(place.suffix) if place.is_file() else str(place)
+    if kind is None:
+        raise UserError(f"data.path={place} is not a file of a known kind: {', '.join(FORMATS)}")
+    return datasets.load_dataset(kind, config, **({"data_files": str(place)} if place.is_file() else {}))
 
 
 def load(path: str, config: str | None):
     """The splits of a data set, name -> rows. Raises UserError."""
     import datasets
+    from huggingface_hub import constants
 
-    place = Path(path).expanduser()
+    place, how = Path(path).expanduser(), "set data.path to a local file or a name on the hub, and data.config where it has several"
     try:
-        if place.is_dir() and any((place / n).is_file() for n in ("dataset_dict.json", "state.json")):
-            found = datasets.load_from_disk(str(place))
-            return found if isinstance(found, dict) else {"train": found}
-        if place.exists():
-            kind = FORMATS.get(place.suffix) if place.is_file() else str(place)
-            if kind is None:
-                raise UserError(f"data.path={path} is not a file of a known kind: {', '.join(FORMATS)}")
-            return datasets.load_dataset(kind, config, **({"data_files": str(place)} if place.is_file() else {}))
-        with quick():
-            return datasets.load_dataset(path, config)
+        # the library reports the use of local files too
+        with alone(datasets.config) if place.exists() or not answers(constants.ENDPOINT) else contextlib.nullcontext():
+            return local(place, config) if place.exists() else datasets.load_dataset(path, config)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        if place.exists():
+            root = error
+            while root.__cause__:
+                root = root.__cause__
+            raise UserError(f"data set '{path}' cannot be read: {' '.join(str(root).split())[:300] or type(root).__name__}; {how}") from error
         places = [place.absolute(), datasets.config.HF_DATASETS_CACHE, f"the hub ({datasets.config.HF_ENDPOINT})"]
-        raise absent(f"data set '{path}'", places, "set data.path to a local file or a name on the hub, and data.config where it has several", error) from error
+        raise absent(f"data set '{path}'", places, how, error) from error
 
 
 def labels_of(parts: list, label: str) -> tuple[list[Tensor], int]:
@@ -87,5 +81,7 @@ def divided(x: list, y: list, test: str | None, share: float, train_size: int | 
     if test is None:
         kept, out = held_out(y[0], share, split, stratify)
         x, y = [x[0][kept], x[0][out], *x[1:]], [y[0][kept], y[0][out], *y[1:]]
+    if len(y[0]) < 2 or not all(map(len, y)):
+        raise UserError(f"there are {len(y[0])} rows to train on and {len(y[1])} to test on, which is too few; see data.test, data.val, data.share")
     keep, _ = divide(y[0], 0.0, train_size, split, stratify)
     return [x[0][keep], *x[1:]], [y[0][keep], *y[1:]]

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
 
 from runner import UserError, card
 from runner.components.data._files import absent
@@ -18,6 +19,15 @@ CARD = card(
 )
 NAMES = {"train": ("train",), "test": ("test", "val", "validation"), "val": ("val", "validation")}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def picture(path: str):
+    """An image file, in colour. Raises UserError."""
+    try:
+        return default_loader(path)
+    except Exception as error:  # what a damaged file raises is the library's affair
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} cannot be read as an image: {said}; remove it or put a whole one there") from error
 
 
 def build(
@@ -58,7 +68,7 @@ def build(
         if folder is None:
             continue
         try:
-            found = ImageFolder(str(folder))
+            found = ImageFolder(str(folder), loader=picture)
         except FileNotFoundError as error:
             raise absent(f"the {part} split of the image folder", [folder], f"it must hold a folder of images for each class ({str(error)[:120]})") from error
         if classes is not None and found.classes != classes:
