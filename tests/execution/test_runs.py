@@ -126,6 +126,20 @@ def test_killed_between_the_last_checkpoint_and_the_end(tmp_path, display):
     assert again.state == "done"
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_data_that_changed_since_a_run_began_is_told(tmp_path, display, changed):
+    record, _ = execute(config(tmp_path), display)
+    record.file("done.json").unlink()
+    if changed:
+        environment = json.loads(record.file("environment.json").read_text())
+        record.file("environment.json").write_text(json.dumps({**environment, "data": "0"}))
+    said = []
+    display.say = said.append
+    execute(config(tmp_path), display)
+    assert any("goes on at step" in line for line in said)
+    assert any("is not what it began with" in line and "was 0" in line for line in said) == changed
+
+
 def test_a_stale_record_is_kept_aside(tmp_path, display):
     made = config(tmp_path)
     record, _ = execute(made, display)

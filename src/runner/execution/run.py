@@ -93,7 +93,10 @@ def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
         if saved:
             snapshot.load(loop, saved)
             display.say(f"run {record.id} goes on at step {loop.state.step}")
-        record.open(saved["extra"] if saved else None, data_fingerprint(loop.state.data))
+        data, before = data_fingerprint(loop.state.data), (record.store.environment(record.id) or {}).get("data")
+        if saved and before not in (None, data):  # of another machine it may differ in the last digits
+            display.say(f"the data of run {record.id} is not what it began with (fingerprint {data}, was {before}); 'fresh=true' begins again")
+        record.open(saved["extra"] if saved else None, data)
         with contextlib.closing(Sinks([c.build() for c in config["logger"]], record, display.say)) as sinks:
             rows.start(record, sinks, loop)
             return _train(record, loop, checkpoints, sinks, display)

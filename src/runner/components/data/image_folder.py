@@ -60,7 +60,8 @@ def build(
     for part in ("train", "test") if share is None else ("train",):
         if folders[part] is None:
             places = [base / n for n in NAMES[part]]
-            raise absent(f"the {part} split of the image folder", places, "set data.root to the folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg")
+            how = "set data.root to the folder that holds train/CLASS/*.jpg" + (" and val/CLASS/*.jpg, or data.share" if share is None else "")
+            raise absent(f"the {part} split of the image folder", places, how)
     if folders["val"] == folders["test"]:
         folders["val"] = None
     splits, classes = {}, None
