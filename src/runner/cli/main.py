@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from runner.core.errors import Stopped, UserError
+from runner.core.errors import Stopped, UserError, nearest
 
 HELP = """\
 runner: experiments on label noise, softmax, sparsity, optimisation and robustness, from config to checked result
@@ -33,6 +33,7 @@ Keys: GROUP=OPTION chooses, GROUP.KEY=VALUE sets; with=[a,b] takes several optio
 Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your own components and recipes), --config-name,
 -m (several runs: a,b or range(5) or glob(*) or zip(a,b)), --hydra-help. Tab completion: eval "$(runner -sc install=bash)"
 A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
+runner COMMAND --help has the flags of a command.
 """
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = ("check", "diff", "doctor", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
@@ -75,5 +76,10 @@ def dispatch(argv: list[str]) -> int | None:
         print(__version__)
         return 0
     name = argv[0] if argv[0] in COMMANDS else "run"
+    if name == "run" and "=" not in argv[0] and argv[0][:1] not in "-+~":
+        raise UserError(f"no command '{argv[0]}'{nearest(argv[0], COMMANDS)}")
+    if name == "run" and {"-h", "--help"} & set(argv):
+        print(HELP, end="")
+        return 0
     command = importlib.import_module(f"runner.cli.{name}")
     return command.main(argv[1:] if name == argv[0] else argv)
