@@ -60,8 +60,11 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in DISK or os.environ.get("RUNNER_TRACEBACK"):
+        if os.environ.get("RUNNER_TRACEBACK") or (error.errno not in DISK and error.filename is None):
             raise
+        if error.errno not in DISK:  # a path that cannot be what it was given for
+            print(f"runner: {error.filename}: {error.strerror or error} (RUNNER_TRACEBACK=1 shows what wanted it)", file=sys.stderr)
+            sys.exit(2)
         print(f"runner: {error}; what was written stays, the same command goes on from there", file=sys.stderr)
         sys.exit(1)
 
