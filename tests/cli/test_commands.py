@@ -23,6 +23,8 @@ from runner.cli import main, new
         (["sparsity=rigl", "+sparsity/also@sparsity.set=set"], "both own 'mask'"),
         (["data=diabetes", "eval=[accuracy]"], "is for classification"),
         (["seed=1,2"], "add -m"),
+        (["data=hub", "data.path=/tmp/a,b.csv"], """add -m, or if it is one value, quote it: 'data.path="/tmp/a,b.csv"'"""),
+        (["trainer.duration=5"], "it takes a duration such as 80ep or 500it"),
         (["--config-dir", "nowhere"], "there is no such folder"),
         (["-m", "seed=1,2", "loss=ce,gcee"], "no option 'gcee'"),
         (["show", "loss=gcee"], "did you mean 'gce'?"),
