@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from runner.cli import new
+from runner.cli import main, new
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,22 @@ from runner.cli import new
         (["sparsity=rigl", "+sparsity/also@sparsity.set=set"], "both own 'mask'"),
         (["data=diabetes", "eval=[accuracy]"], "is for classification"),
         (["seed=1,2"], "add -m"),
+        (["data=hub", "data.path=/tmp/a,b.csv"], """add -m, or if it is one value, quote it: 'data.path="/tmp/a,b.csv"'"""),
+        (["trainer.duration=5"], "it takes a duration such as 80ep or 500it"),
         (["--config-dir", "nowhere"], "there is no such folder"),
         (["-m", "seed=1,2", "loss=ce,gcee"], "no option 'gcee'"),
         (["show", "loss=gcee"], "did you mean 'gce'?"),
         (["list", "losss"], "did you mean 'loss'?"),
         (["why", "loss.qq", "loss=gce"], "no key 'loss.qq'"),
+        (["tabel", "noisy_labels"], "no command 'tabel'; did you mean 'table'?"),
+        (["-m", "seed=1,2", "--retries", "-1"], "--retries: '-1' is no number of at least 0"),
+        (["store=/dev/null"], "/dev/null/"),
+        (["-m", "seed=1,2", "store=/proc/nowhere"], "/proc/nowhere: No such file or directory"),
+        (["plan", "seed=1,2", f"store={'x' * 300}"], "File name too long"),
+        (["new", "loss/mine", "--dir", "/dev/null"], "/dev/null/loss: Not a directory"),
+        (["report", "noisy_labels", "--out", "/"], "--out / is a folder"),
+        (["-m", "noise=symmetric", "noise.rate=interval(0,1)"], "an interval is for runner search"),
+        (["doctor", "now"], "unrecognized arguments: now"),
         (["new", "loss/gce", "--dir", "x"], "is there already"),
         (["new", "loss/Bad-Name", "--dir", "x"], "is no name for a component"),
     ],
@@ -124,6 +135,33 @@ def test_looking_imports_no_torch(runner, arguments):
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("command", [*main.COMMANDS, "runs gc", "+recipe=noisy_labels", "-m seed=1,2"])
+def test_every_command_explains_itself(capsys, command, flag):
+    asked = command.split()
+    if asked[0] in main.COMMANDS:
+        with pytest.raises(SystemExit, match="0"):  # argparse's way
+            main.dispatch([*asked, flag])
+    else:
+        assert main.dispatch([*asked, flag]) == 0
+    said = capsys.readouterr().out
+    assert ("usage: runner " + command if asked[0] in main.COMMANDS else "runner doctor   ") in said
+    for its in {"runs": ["--state", "--sort", "--json", "--stale"], "runs gc": ["--yes", "--dry-run", "--all"], "plan": ["--probe"]}.get(command, []):
+        assert its in said
+
+
+def test_help_is_quick():
+    """Nor does the help of a command import what takes a second."""
+    code = (
+        "import sys; from runner.cli.main import dispatch\nfor c in sys.argv[1:]:\n  try: dispatch([c, '-h'])\n  except SystemExit: pass\nprint(*sys.modules)"
+    )
+    commands = [c for c in main.COMMANDS if c not in ("table", "report")]
+    environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code, *commands], env=environment, capture_output=True, text=True, check=True)
+    assert "usage: runner why" in done.stdout
+    assert not {"torch", "hydra", "numpy", "scipy", "sklearn", "matplotlib"} & set(done.stdout.splitlines()[-1].split())
 
 
 def test_completion(runner):

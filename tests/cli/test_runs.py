@@ -13,8 +13,9 @@ from runner.cli import runs as command
 from runner.config.bind import bind
 from runner.core.errors import UserError
 from runner.execution import claim, collect, plan
+from runner.execution.identity import run_id
 from runner.execution.plan import Job, Plan
-from runner.execution.store import Store
+from runner.execution.store import Store, folder
 from runner.report import runs
 
 A, B, C, D = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd"
@@ -68,6 +69,7 @@ def listed(store, *arguments):
         (["with=[elr]"], "c"),
         (["with=[]"], "abd"),
         (["seed<5"], "abc"),
+        (["seed==1"], "bc"),
         (["seed<=1", "test/acc_last>80"], "ac"),
         (["test/acc_last>=80", "loss=gce", "seed=1"], "bc"),
         (["bbb"], "b"),
@@ -80,6 +82,16 @@ def listed(store, *arguments):
 def test_filters(store, capsys, filters, found):
     listed(store, *filters)
     assert {run["id"][0] for run in json.loads(capsys.readouterr().out)} == set(found)
+
+
+@pytest.mark.parametrize("place", ["~/there", '"~/there"', "'~/there'"])
+def test_a_store_in_the_home_of_the_user(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder(place) == tmp_path / "there"
+    monkeypatch.setenv("RUNNER_STORE", place)
+    assert folder() == tmp_path / "there"
+    tree = {"data": "digits", "trainer": "standard"}
+    assert run_id(bind({**tree, "store": place})) == run_id(bind(tree))
 
 
 def test_order_and_values(store, capsys):
@@ -104,6 +116,11 @@ def test_the_columns_are_the_keys_that_differ(store, capsys):
     [
         (["lss=ce"], "no run has 'lss'; did you mean 'loss'?"),
         (["zzz"], "no run 'zzz'"),
+        (["with=[elr"], "cannot read 'with=[elr'"),
+        (["seed={"], "cannot read 'seed={'"),
+        (["loss=@"], "cannot read 'loss=@'"),
+        (["loss=!foo"], "cannot read 'loss=!foo'"),
+        (["seed=2020-13-45"], "cannot read 'seed=2020-13-45'"),
         (["--state", "failled"], "no state 'failled'; did you mean 'failed'?"),
         (["--sort", "test/acc"], "did you mean 'test/acc_last'?"),
         (["store=nowhere"], "there is no store nowhere"),

@@ -1,5 +1,7 @@
 """Hydra's grammar over components and recipes."""
 
+import shlex
+
 import pytest
 
 from runner.config import compose, recipes, registry
@@ -87,6 +89,21 @@ def test_refusals_are_one_line_with_the_nearest_name(composed, overrides, said):
         composed(*overrides).one("loss")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["~/x.csv", "/tmp/a&b.csv", "/tmp/a(1).csv", "a b#c", "it's"])
+def test_a_path_that_must_be_quoted_is_shown_quoted(path):
+    with pytest.raises(UserError, match="quote it: ") as caught:
+        compose.parse([f"data.path={path}"])
+    (line,) = shlex.split(str(caught.value).partition("quote it: ")[2])  # as a shell reads it
+    assert compose.parse([line])[0].value() == path
+
+
+@pytest.mark.parametrize("override", ["a=[1", "seed=range(5", 'a="b', "a={b", "l&s=ce"])
+def test_other_mistakes_are_not_about_quotes(override):
+    with pytest.raises(UserError) as caught:
+        compose.parse([override])
+    assert "quote it" not in str(caught.value)
 
 
 def test_a_folder_of_ones_own(tmp_path):

@@ -47,6 +47,12 @@ def test_zips_of_different_lengths_are_refused():
         expand(["seed=zip()"])
 
 
+@pytest.mark.parametrize("sweep", ["interval(0,1)", "tag(log,interval(1e-3,1))"])
+def test_an_interval_has_no_values_to_run(sweep):
+    with pytest.raises(UserError, match="an interval is for runner search"):
+        expand([f"optimizer.lr={sweep}"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "jobs"),
     [

@@ -74,7 +74,7 @@ def test_accepted(thing, key, value, expected):
     [
         ("rate", 0, "loss.rate=0 is out of range: it must be in (0, 1]"), ("rate", 1.5, "out of range"), ("rate", "x", "it takes float"),
         ("rate", True, "it takes float"), ("size", 0, "it must be >= 1"), ("size", 1.5, "it takes int"), ("size", True, "it takes int"),
-        ("kind", "c", "known: 3, a, b"), ("top", 0, "> 0"), ("until", "5", "Duration"), ("names", "a", "list[str]"), ("names", [1], "list[str]"),
+        ("kind", "c", "known: 3, a, b"), ("top", 0, "> 0"), ("until", "5", "80ep or 500it"), ("names", "a", "list[str]"), ("names", [1], "list[str]"),
         ("deep", 1, "it takes bool"), ("rat", 1, "did you mean 'rate'?"), ("rate", float("nan"), "out of range"), ("free", float("inf"), "finite"),
         ("must", "???", "loss.must must be given (str)"),
     ],

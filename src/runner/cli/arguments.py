@@ -15,29 +15,40 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """`overrides`, Hydra's `config_dir`, `config_name`, `multirun`, and a sweep's own flags. A config folder is known to the registry afterwards.
+def parser(command: str = "", about: str | None = None, sweep: bool = True) -> Parser:
+    """The parser of `overrides`, Hydra's `config_dir` and `config_name`, and with `sweep` of `multirun` and a sweep's own flags."""
+    found = Parser(prog=f"runner {command}".strip(), description=about, allow_abbrev=False)
+    found.add_argument("overrides", nargs="*", metavar="OVERRIDES", help="such as +recipe=noisy_labels loss=gce noise.rate=0.6")
+    found.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own components and recipes")
+    found.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the config that overrides are laid over (config)")
+    if sweep:
+        found.add_argument("--multirun", "-m", action="store_true", help="several runs: a,b or range(5) or glob(*) or zip(a,b)")
+        found.add_argument("--only", choices=("failed", "missing", "stale"), action="append", default=[], help="run jobs in this state only")
+        found.add_argument("--retries", type=natural, metavar="N", default=0, help="try a job that fails again, N times (0)")
+        found.add_argument("--fail-fast", action="store_true", help="stop at the first job that fails")
+        found.add_argument("--timeout", type=duration, metavar="TIME", help="of one run, such as 90s, 10m or 2h")
+        found.add_argument("--plan", type=Path, metavar="FILE", help="a frozen plan instead of overrides")
+    return found
+
+
+def parse(argv: list[str], by: Parser | None = None) -> argparse.Namespace:
+    """What `by`, without it `parser()`, makes of the arguments. A config folder is known to the registry afterwards.
 
     Raises:
         UserError: flags that do not exist or do not fit.
     """
-    parser = Parser(prog="runner", add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--config-name", "-cn", default="config")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    sweep = parser.add_argument_group()
-    sweep.add_argument("--only", choices=("failed", "missing", "stale"), action="append", default=[])
-    sweep.add_argument("--retries", type=int, default=0)
-    sweep.add_argument("--fail-fast", action="store_true")
-    sweep.add_argument("--timeout", type=duration)
-    sweep.add_argument("--plan", type=Path)
-    found = parser.parse_intermixed_args(argv)
+    found = (by or parser()).parse_intermixed_args(argv)
     if found.config_dir is not None:
         if not Path(found.config_dir).is_dir():
             raise UserError(f"--config-dir {found.config_dir}: there is no such folder")
         add_folder(found.config_dir)
     return found
+
+
+def natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
+    return int(text)
 
 
 def duration(text: str) -> float:

@@ -11,10 +11,12 @@ from runner.core.errors import UserError
 
 
 def main(argv: list[str]) -> int:
+    parser = arguments.parser("check", __doc__, sweep=False)
+    parser.usage = "runner check A B [OVERRIDES]"
+    asked = arguments.parse(argv, parser)
     from runner.config import compose
     from runner.report import check
 
-    asked = arguments.parse(argv)
     names = [a for a in asked.overrides if "=" not in a and not a.startswith("~")]
     if not names:
         raise UserError("check takes names of components, such as: runner check mixup sam rigl")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runner.cli.arguments import Parser
 from runner.config import registry
 from runner.config.schema import schema
 from runner.core.errors import UserError
@@ -25,8 +26,7 @@ OPTIONAL = {
 
 
 def main(argv: list[str]) -> int:
-    if argv:
-        raise UserError(f"doctor takes nothing, not {argv[0]!r}")
+    Parser(prog="runner doctor", description=__doc__, allow_abbrev=False).parse_args(argv)
     import torch
 
     console = Console(highlight=False)

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from runner.cli.arguments import Parser
 from runner.config import recipes, registry
 from runner.config.places import CONF
 from runner.config.schema import schema
@@ -10,8 +11,11 @@ from runner.core.errors import UserError, nearest
 
 
 def main(argv: list[str]) -> int:
+    parser = Parser(prog="runner list", description=__doc__, allow_abbrev=False)
+    parser.add_argument("group", nargs="?", metavar="GROUP", help="such as loss, or recipe")
+    group = parser.parse_args(argv).group
     console = Console(highlight=False)
-    if not argv:
+    if group is None:
         table = Table("group", "options", box=None)
         for group, many in registry.GROUPS.items():
             names = [*registry.options(group), *presets(group)]
@@ -20,7 +24,6 @@ def main(argv: list[str]) -> int:
         table.add_row("recipe", ", ".join(recipes.names()))
         console.print(table)
         return 0
-    group = argv[0]
     table = Table("option", "what it is", box=None)
     if group in ("recipe", "recipes"):
         for name in recipes.names():

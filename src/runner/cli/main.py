@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 
-from runner.core.errors import Stopped, UserError
+from runner.core.errors import Stopped, UserError, nearest
 
 HELP = """\
 runner: experiments on label noise, softmax, sparsity, optimisation and robustness, from config to checked result
@@ -33,6 +33,7 @@ Keys: GROUP=OPTION chooses, GROUP.KEY=VALUE sets; with=[a,b] takes several optio
 Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your own components and recipes), --config-name,
 -m (several runs: a,b or range(5) or glob(*) or zip(a,b)), --hydra-help. Tab completion: eval "$(runner -sc install=bash)"
 A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
+runner COMMAND --help has the flags of a command.
 """
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = ("check", "diff", "doctor", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
@@ -59,8 +60,11 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        if error.errno not in DISK or os.environ.get("RUNNER_TRACEBACK"):
+        if os.environ.get("RUNNER_TRACEBACK") or (error.errno not in DISK and error.filename is None):
             raise
+        if error.errno not in DISK:  # a path that cannot be what it was given for
+            print(f"runner: {error.filename}: {error.strerror or error} (RUNNER_TRACEBACK=1 shows what wanted it)", file=sys.stderr)
+            sys.exit(2)
         print(f"runner: {error}; what was written stays, the same command goes on from there", file=sys.stderr)
         sys.exit(1)
 
@@ -75,5 +79,10 @@ def dispatch(argv: list[str]) -> int | None:
         print(__version__)
         return 0
     name = argv[0] if argv[0] in COMMANDS else "run"
+    if name == "run" and "=" not in argv[0] and argv[0][:1] not in "-+~":
+        raise UserError(f"no command '{argv[0]}'{nearest(argv[0], COMMANDS)}")
+    if name == "run" and {"-h", "--help"} & set(argv):
+        print(HELP, end="")
+        return 0
     command = importlib.import_module(f"runner.cli.{name}")
     return command.main(argv[1:] if name == argv[0] else argv)

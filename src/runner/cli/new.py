@@ -1,11 +1,11 @@
 """`runner new GROUP/NAME`: a component, a recipe and their tests that run at once and wait to be changed."""
 
-import argparse
 import keyword
 import os
 import re
 from pathlib import Path
 
+from runner.cli.arguments import Parser
 from runner.config import registry
 from runner.config.places import checkout
 from runner.core.errors import UserError, nearest
@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="runner new", description=__doc__)
+    parser = Parser(prog="runner new", description=__doc__, allow_abbrev=False)
     parser.add_argument("what", metavar="GROUP/NAME", help="such as loss/my_loss or with/my_hook")
     parser.add_argument("--arxiv", default="", help="number of the paper")
     parser.add_argument("--dir", type=Path, help="a folder of your own, used with --config-dir; else the checkout that you stand in")

@@ -51,6 +51,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     found.add_argument("--out", type=Path, metavar="FILE", help="the page; RECIPE-SCALE.html without")
     asked = checked(found.parse_args(argv))
     asked.out = asked.out or Path(f"{asked.recipe.replace('/', '-')}-{asked.scale}.html")
+    if asked.out.is_dir():
+        raise UserError(f"--out {asked.out} is a folder; name a file in it")
     if not asked.out.parent.is_dir():
         raise UserError(f"--out {asked.out}: there is no folder {asked.out.parent}")
     return asked

@@ -18,8 +18,10 @@ def main(argv: list[str]) -> int:
         return sweep.main(asked)
     overrides = compose.rewrite(asked.overrides)
     with compose.composer(asked.config_name) as composed:
-        if sweeps := [o.input_line for o in compose.parse(overrides) if compose.is_sweep(o)]:
-            raise arguments.UserError(f"{sweeps[0]!r} asks for several runs; add -m")
+        if sweeps := [o for o in compose.parse(overrides) if compose.is_sweep(o)]:
+            line = sweeps[0].input_line
+            hint = "" if compose.is_group(sweeps[0]) or "/" not in line else compose.quoted(line)  # a comma in a path
+            raise arguments.UserError(f"{line!r} asks for several runs; add -m" + (f", or if it is one value, {hint}" if hint else ""))
         config = bind(composed(overrides))
     return run_one(config)
 

@@ -16,12 +16,12 @@ def main(argv: list[str]) -> int:
 
 
 def listed(argv: list[str]) -> int:
-    parser = Parser(prog="runner runs", add_help=False, allow_abbrev=False)
-    parser.add_argument("filters", nargs="*")
-    parser.add_argument("--state")
-    parser.add_argument("--sort")
-    parser.add_argument("--stale", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser = Parser(prog="runner runs", description=__doc__, allow_abbrev=False)
+    parser.add_argument("filters", nargs="*", metavar="FILTER", help="loss=gce, 'seed<5', 'test/acc_last>90', the beginning of an id; or store=DIR")
+    parser.add_argument("--state", metavar="STATE", help=f"runs in this state only: {', '.join(STATES)}")
+    parser.add_argument("--sort", metavar="KEY", help="by this key or metric, the smallest first; by age without")
+    parser.add_argument("--stale", action="store_true", help="compare with today's code: what other code wrote is stale")
+    parser.add_argument("--json", action="store_true", help="a JSON list on standard output")
     asked = parser.parse_intermixed_args(argv)
     if asked.state and asked.state not in STATES:
         raise UserError(f"no state '{asked.state}'{nearest(asked.state, STATES)}")
@@ -42,13 +42,14 @@ def listed(argv: list[str]) -> int:
 
 
 def gc(argv: list[str]) -> int:
+    """Remove from the store what no frozen plan and no study names."""
     from runner.execution import collect
 
-    parser = Parser(prog="runner runs gc", add_help=False, allow_abbrev=False)
-    parser.add_argument("store", nargs="*")
-    parser.add_argument("--yes", action="store_true")
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--all", action="store_true")
+    parser = Parser(prog="runner runs gc", description=gc.__doc__, allow_abbrev=False)
+    parser.add_argument("store", nargs="*", metavar="store=DIR", help="another store than RUNNER_STORE")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be removed")
+    parser.add_argument("--all", action="store_true", help="also where no plan or study names any run")
     asked = parser.parse_intermixed_args(argv)
     store, rest = place(asked.store)
     check_there(store)

@@ -5,15 +5,19 @@ import re
 from rich.console import Console
 from rich.table import Table
 
+from runner.cli.arguments import Parser
 from runner.config import recipes
 from runner.config.schema import schema
 from runner.core.errors import UserError
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 1 or not re.fullmatch(r"\+?\w+[=/][\w/]+", argv[0]):
+    parser = Parser(prog="runner show", description=__doc__, allow_abbrev=False)
+    parser.add_argument("what", nargs="*", metavar="GROUP=OPTION", help="such as loss=ce or recipe=noisy_labels")
+    what = parser.parse_args(argv).what
+    if len(what) != 1 or not re.fullmatch(r"\+?\w+[=/][\w/]+", what[0]):
         raise UserError("show takes one GROUP=OPTION, such as: runner show loss=ce")
-    group, option = re.split(r"[=/]", argv[0].lstrip("+"), maxsplit=1)
+    group, option = re.split(r"[=/]", what[0].lstrip("+"), maxsplit=1)
     console = Console(highlight=False, soft_wrap=True)
     if group == "recipe":
         recipe = recipes.read(option)

@@ -8,13 +8,16 @@ from runner.core.errors import UserError
 
 
 def main(argv: list[str]) -> int:
+    parser = arguments.parser("why", __doc__, sweep=False)
+    parser.usage = "runner why KEY [OVERRIDES]"
+    asked = arguments.parse(argv, parser)
     from runner.config import compose
     from runner.report.why import steps
 
-    if not argv or "=" in argv[0]:
+    if not asked.overrides or "=" in asked.overrides[0]:
         raise UserError("why takes a key and the overrides of the run, such as: runner why loss.q loss=gce")
-    key, asked = argv[0], arguments.parse(argv[1:])
-    overrides = compose.rewrite(asked.overrides)
+    key, *overrides = asked.overrides
+    overrides = compose.rewrite(overrides)
     compose.parse(overrides)
     with compose.composer(asked.config_name) as composed:
         config = bind(composed(overrides))

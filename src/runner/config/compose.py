@@ -1,6 +1,7 @@
 """Composition: a list of overrides in Hydra's grammar becomes a plain config. What Hydra refuses is said in one line."""
 
 import re
+import shlex
 from contextlib import contextmanager
 
 from hydra import compose as hydra_compose
@@ -133,11 +134,21 @@ def explained():
     except MissingConfigException as error:
         raise UserError(_missing(error)) from error
     except OverrideParseException as error:
-        raise UserError(f"cannot read '{error.override}': {_first(error)}") from error
+        hint = quoted(error.override)
+        raise UserError(f"cannot read '{error.override}'" + (f"; {hint}" if hint else f": {_first(error)}")) from error
     except ConfigCompositionException as error:
         raise UserError(_refused(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_first(error)) from error
+
+
+def quoted(override: str | None) -> str:
+    """How to write a value that Hydra's grammar takes in quotes only, such as a path; nothing for lists, functions and what has quotes."""
+    key, _, value = (override or "").partition("=")
+    if not re.fullmatch(r"\+{0,2}[\w./@]+", key) or re.match(r"\w+\(|[\[{\"']|[\w.-]*$", value) or '"' in value:
+        return ""
+    written = f'{key}="{value}"'
+    return f"quote it: {shlex.quote(written)}"
 
 
 def _first(error: Exception) -> str:
@@ -190,4 +201,4 @@ def is_group(override: Override) -> bool:
     return group.split("/")[0] in (*registry.GROUPS, "recipe", "scale", "settings") and "." not in group and override.type != OverrideType.DEL
 
 
-__all__ = ["ValueType", "at_scale", "compose", "composer", "explained", "is_group", "is_sweep", "parse", "rewrite"]
+__all__ = ["ValueType", "at_scale", "compose", "composer", "explained", "is_group", "is_sweep", "parse", "quoted", "rewrite"]

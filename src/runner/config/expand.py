@@ -4,7 +4,7 @@ import itertools
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 
 from runner.config import registry
 from runner.config.compose import explained, rewrite
@@ -48,7 +48,10 @@ def expand(overrides: list[str]) -> list[list[str]]:
         if not override.is_sweep_override():
             axes[f"fixed {number}"] = [(override.input_line,)]
             continue
-        values = tuple(f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator())
+        if isinstance(override.value(), IntervalSweep):
+            raise UserError(f"{override.input_line}: an interval is for runner search; a sweep takes values, such as a,b or range(5)")
+        with explained():
+            values = tuple(f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator())
         if not values:
             raise UserError(f"{override.input_line} chooses nothing")
         sweep = override.value()

@@ -18,7 +18,7 @@ _ID = re.compile(r"[0-9a-f]{12}")
 
 def folder(asked: str | None = None) -> Path:
     """Where records are: what the config key `store` says, else RUNNER_STORE, else `runs` in the current folder."""
-    return Path(asked or os.environ.get("RUNNER_STORE") or "runs")
+    return Path(os.path.expanduser((asked or os.environ.get("RUNNER_STORE") or "runs").strip("'\"")))  # as given: in quotes, where nothing has parsed it
 
 
 def folder_of(config: Config) -> Path:

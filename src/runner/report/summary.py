@@ -31,7 +31,7 @@ def print_run(record, done: dict, console: Console | None = None) -> None:
     for name, values in split(done["summary"]).items():
         table.add_row(name, number(values.get("last")), number(values.get("best")))
     console.print(table)
-    console.print(f"{what}\n{done['steps']} steps, {done['seconds']:.1f} s, record in {record.folder}", markup=False, soft_wrap=True)
+    console.print(f"{what}\n{done['steps']} step{'s' * (done['steps'] != 1)}, {done['seconds']:.1f} s, record in {record.folder}", markup=False, soft_wrap=True)
 
 
 def print_jobs(jobs: list[tuple[list[str], str, dict | None]], console: Console | None = None) -> None:
@@ -43,7 +43,7 @@ def print_jobs(jobs: list[tuple[list[str], str, dict | None]], console: Console 
     console = console or Console(highlight=False)
     found = [(overrides, state, split((done or {}).get("summary", {}))) for overrides, state, done in jobs]
     names = list(dict.fromkeys(n for _, _, values in found for n in values))
-    table = Table(title=f"{len(jobs)} runs", caption="values at the end of training")
+    table = Table(title=f"{len(jobs)} run{'s' * (len(jobs) != 1)}", caption="values at the end of training")
     for heading, side in (("job", "left"), ("", "left"), *((n, "right") for n in names)):
         table.add_column(heading, justify=side)
     for overrides, state, values in found:
