@@ -28,6 +28,10 @@ LENGTH = 42  # steps: two epochs of the digits left for training at batch size 6
 TASKS = {
     "classification": {"data": {"name": "digits", "val": 0.1}, "model": {"name": "mlp", "width": 32}, "eval": ("accuracy", "loss")},
     "images": {"data": {"name": "digits", "flat": False}, "model": {"name": "cnn", "width": 4}, "eval": ("accuracy", "loss")},
+    "tokens": {
+        "data": {"name": "sectioned_notes", "notes": 112, "heading_rate": 1.0, "test_notes": 20}, "model": {"name": "text_cnn", "width": 8, "filters": 4},
+        "eval": ("accuracy", "loss"),
+    },
     "regression": {"data": {"name": "diabetes"}, "model": {"name": "mlp", "width": 32}, "loss": "mse", "eval": ("loss",)},
     "language": {
         "data": {"name": "modular", "modulus": 13}, "model": {"name": "gpt", "width": 16, "depth": 1, "heads": 2}, "eval": ("accuracy", "loss"),
@@ -60,6 +64,8 @@ def task(group: str, option: str) -> str:
         return "language"
     if declared.images:
         return "images"
+    if declared.tokens:
+        return "tokens"
     return declared.tasks[0] if declared.tasks else "classification"
 
 

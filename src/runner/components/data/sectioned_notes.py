@@ -14,6 +14,7 @@ CARD = card(
     arxiv="1906.11930",
     source="generator for the setting of Poddar, Dandala & Devarakonda 2019: 13 % of 117,730 notes have a plan section with a heading that can be recognised",
     tasks=("classification",),
+    tokens=True,
 )
 SECTIONS, SENTENCES, PHRASES, WORDS = 4, 3, 5, 3  # the plan is section 0; a sentence has at most 5 phrases of 3 words
 

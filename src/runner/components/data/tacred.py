@@ -17,6 +17,7 @@ CARD = card(
     "tags and positions as yuhaozhang/tacred-relation has them, data/loader.py, prepare_vocab.py, utils/constant.py; revised labels: "
     "gstoica27/Re-TACRED, apply_patch.py",
     tasks=("classification",),
+    tokens=True,
 )
 FILES = {"train": "train.json", "test": "test.json", "val": "dev.json"}
 NEGATIVE, UNKNOWN = "no_relation", 1  # 0 is padding

@@ -7,7 +7,7 @@ from runner.components._hub import tokenizer as tokenizer_of
 from runner.components.data._hub import divided, labels_of, splits_of
 from runner.core.data import Data, Info, Split
 
-CARD = card(source="libraries `datasets` and `transformers`; no code of the data set or of the model is run", tasks=("classification",))
+CARD = card(source="libraries `datasets` and `transformers`; no code of the data set or of the model is run", tasks=("classification",), tokens=True)
 
 
 def tokens(rows, columns: list[str], tokenizer, length: int) -> list[list[int]]:
