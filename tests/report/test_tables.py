@@ -293,6 +293,7 @@ def test_a_report_is_one_page_that_loads_nothing(recorded, capsys, tmp_path):
         (table_command, ["noisy_labels", "seed=3"], "--seeds"),
         (table_command, ["noisy_labels", "scale=smoke"], "--scale"),
         (table_command, ["noise/elr", "noise.rate=0.3"], "the table's cols are named by what they set there"),
+        (table_command, ["noise/elr", "++noise.rate=0.3"], "the table's cols are named by what they set there"),
         (table_command, ["noise/elr", "loss=mae"], "the table's rows are named by what they set there"),
         (table_command, ["noisy_labels", "model.widht=3"], "did you mean 'width'?"),
         (table_command, ["noisy_labels", "--plot", "a.jpeg"], ".png, .svg, .pdf"),

@@ -59,8 +59,11 @@ class Parameter:
         if converted is None:
             if value is None and "None" in self.kinds:
                 return None
-            hint = nearest(value, self.choices) if self.choices and isinstance(value, str) else f"; it takes {self.type}"
-            hint = hint.replace("Duration", "a duration such as 80ep or 500it")
+            hint = (
+                nearest(value, self.choices)
+                if self.choices and isinstance(value, str)
+                else f"; it takes {self.type}".replace("Duration", "a duration such as 80ep or 500it")
+            )
             raise UserError(f"{where}={value!r} is not valid{hint}")
         if problem := _out_of_range(self.help, converted):
             raise UserError(f"{where}={value} is out of range: it must be {problem}")

@@ -35,7 +35,7 @@ def card(paper="", arxiv="", source="", off=None, close=False, rung=None, owns=(
         better: metric -> `max` or `min`, for an evaluator.
         tasks: the kinds of task it is for (`classification`, `regression`, `language`, `segmentation`, `detection`); empty for all.
         images: whether inputs must be images (channels, height, width).
-        tokens: whether a model takes token ids, which no other takes, or classification data holds them.
+        tokens: whether a model takes token ids, and nothing else, or classification data holds them (`Info.vocabulary`).
         cost: upper bound on the forward passes of one step.
     """
     return Card(paper, arxiv, source, off, close, dict(rung or {}), tuple(owns), dict(better or {}), tuple(tasks), images, tokens, cost)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import torch
 
+from runner.config import registry
 from runner.config.bind import Choice, Config, bind
+from runner.config.schema import schema
 from runner.core.clock import Clock, steps
 from runner.core.data import Info
 from runner.core.errors import UserError
@@ -47,8 +49,10 @@ def check_fit(config: Config, info: Info) -> None:
             raise UserError(f"{choice.name} is for {' and '.join(card.tasks)}; {data} is {info.task}")
         if card.images and len(info.shape) != 3:
             raise UserError(f"{choice.name} is for images; {data} has inputs of shape {info.shape}")
-        if info.vocabulary is not None and choice.group == "model" and not card.tokens:
-            raise UserError(f"{choice.name} takes no token ids, which {data} has; set another, such as model=text_cnn (one's own says it by card(tokens=True))")
+        if choice.group == "model" and card.tokens != (info.vocabulary is not None):
+            fit = ", ".join(name for name in registry.options("model") if schema("model", name).card.tokens)
+            kinds = (f"is for token ids; {data} has none", f"takes no token ids, as {data} has; those do: {fit}")
+            raise UserError(f"{choice.name} {kinds[not card.tokens]}")
 
 
 def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row: None) -> Loop:

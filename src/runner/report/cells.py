@@ -60,7 +60,7 @@ def naming(spec: dict | None, side: str) -> set[str]:
 
 
 def _key(override: str) -> str:
-    return override.partition("=")[0]
+    return override.lstrip("+").partition("=")[0]
 
 
 def tables(recipe: str, scale: str = "mini") -> dict[str, dict]:

@@ -23,7 +23,7 @@ from runner.execution.store import Store
 from runner.report.jobs import COLOURS, span
 from runner.report.summary import number
 
-SIGNS = {"<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq, "==": operator.eq, "<": operator.lt, ">": operator.gt}
+SIGNS = {"<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq, "<": operator.lt, ">": operator.gt}
 _CONDITION = re.compile(r"([^<>=!]+)(<=|>=|!=|==?|<|>)(.*)")
 
 
@@ -132,7 +132,7 @@ def select(runs: list[Run], filters: list[str]) -> list[Run]:
                 value = recipes.parse(value)
             except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
                 raise UserError(f"cannot read '{text}': {value!r} is no value; text with signs wants quotes, such as loss='\"@\"'") from error
-            runs = [run for run in runs if _meets(run.values.get(key), sign, value)]
+            runs = [run for run in runs if _meets(run.values.get(key), sign.replace("==", "="), value)]
         elif runs and not any(run.id.startswith(text) for run in runs):
             raise UserError(f"no run '{text}'; a filter is the beginning of an id, or a condition such as loss=gce, 'seed<5' or 'test/acc_last>90'")
         else:
@@ -146,9 +146,9 @@ def check_key(key: str, known: set[str]) -> None:
 
 
 def _meets(value, sign: str, wanted) -> bool:
-    if sign in ("=", "==", "!="):
+    if sign in ("=", "!="):
         same = value == wanted or (isinstance(value, list) and wanted in value)
-        return same == (sign != "!=")
+        return same == (sign == "=")
     numbers = all(isinstance(v, int | float) for v in (value, wanted))
     return numbers and SIGNS[sign](value, wanted)
 

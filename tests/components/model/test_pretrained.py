@@ -136,8 +136,6 @@ def test_what_is_wrong_is_said(folder, written, tmp_path):
         build(str(folder))(Info("classification", (16,), 3, vocabulary=22), None)
     with pytest.raises(UserError, match=r"^tokenizer '.*none' is not on this machine: looked in .*model\.path"):
         made(tmp_path / "none")
-    with pytest.raises(UserError, match=r"token ids \(T,\), this data has other inputs, of shape \(3, 8, 8\); set data=texts"):
-        build(str(folder))(Info("classification", (3, 8, 8), 3), None)
 
 
 def test_encoders_with_a_decoder_are_refused(tmp_path):

@@ -131,4 +131,5 @@ def test_the_recipe_at_the_scale_of_the_paper_on_a_small_decoder(tmp_path, monke
     assert kept.float().mean() > 0.5
     assert (state.per_sample["robustft"] == state.data.train.clean)[kept].float().mean() > 0.9
     assert {p.shape[-1 if n.endswith("up.weight") else 0] for n, p in state.model.named_parameters() if ".lora." in n} == {8}
-    assert 0 <= loop.run()["test/acc_last"] <= 100
+    assert "test/acc_last" in loop.run()
+    assert state.step == 2

@@ -76,7 +76,7 @@ def build(
 
     def make(info, softmax):
         del softmax
-        if info.vocabulary is None or info.shape[:-1] != (5,):
+        if info.shape[:-1] != (5,):
             what = f"model=pa_lstm takes words, tags, entity classes and two places (5, T), this data has inputs of shape {info.shape}"
             raise UserError(f"{what}; set data=tacred and data.inputs=all")
         sizes = (tags, entities, width, features, units, depth, attention)

@@ -63,8 +63,6 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa", rank: int = 0
 
     def make(info, softmax):
         del softmax
-        if info.vocabulary is None:
-            raise UserError(f"model=pretrained takes token ids (T,), this data has other inputs, of shape {info.shape}; set data=texts")
         cut = tokenizer(path, "model=pretrained", "model.path")
         values = {"num_labels": info.outputs, "attn_implementation": None if attention == "sdpa" else attention, "ignore_mismatched_sizes": True}
         values["dtype"] = getattr(torch, dtype)

@@ -1,4 +1,4 @@
-"""torch's optimizers without what they do for others at each step: a third of the step of a small model.
+"""torch's optimizers without what they do for others at each step, which small models feel.
 
 Their decorators keep the compiler away, and import torch._dynamo for that, 1.4 s; they report to a profiler and call hooks that nobody has here.
 """
