@@ -67,9 +67,11 @@ def measured(names: list[str], jobs: int) -> list[dict]:
 def memory() -> str:
     """What a process of the pool holds that has done nothing yet."""
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ["RUNNER_WARM"] = json.dumps({"components": [["data", "digits"], ["model", "mlp"], ["noise", "symmetric"], ["with", "elr"]], "folders": []})
+    os.environ["RUNNER_WARM"] = json.dumps(
+        {"module": "runner.execution.warm", "components": [["data", "digits"], ["model", "mlp"], ["noise", "symmetric"], ["with", "elr"]]}
+    )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runner.execution.warm"])
+    context.set_forkserver_preload(["runner.components.launcher._server"])
     workers = [context.Process(target=time.sleep, args=(3,)) for _ in range(4)]
     for worker in workers:
         worker.start()

@@ -50,11 +50,16 @@ def code_fingerprint(config: Config) -> str:
 def _meaning(file: Path, changed: int) -> bytes:
     """Hash of a source file's syntax tree without docstrings; `changed` keys the cache."""
     del changed
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
+    return hashlib.sha256(_text(ast.parse(file.read_text())).encode()).digest()
+
+
+def _text(node) -> str:
+    """A syntax tree without docstrings and positions; in one pass, as it is on the way to a sweep's first job."""
+    if isinstance(node, ast.AST):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).digest()
+            del node.body[0]
+        return f"{type(node).__name__}({','.join([_text(getattr(node, name, None)) for name in node._fields])})"
+    return f"[{','.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
 
 
 def data_fingerprint(data) -> str:

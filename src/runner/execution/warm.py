@@ -1,6 +1,6 @@
 """Imported by the fork server before any job: what every job would import, once for all of them. Starts no thread and touches no GPU.
 
-RUNNER_WARM names the components (a JSON list of [group, option]) and the user's own component folders.
+RUNNER_WARM is a JSON object: `components` (a list of [group, option]) and `folders`, the user's own with components.
 """
 
 import contextlib

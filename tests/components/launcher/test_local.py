@@ -1,5 +1,8 @@
 """launcher=local: slots, devices, statuses, stopping, and a process that dies."""
 
+import subprocess
+import sys
+
 import pytest
 from launched import RECIPE, collect, metrics, straight, submit, until, work
 
@@ -97,3 +100,10 @@ def test_a_job_that_dies_costs_itself_alone(runner, tmp_path):
     assert "3 jobs: 1 done, 2 failed" in done.stdout
     record = straight(tmp_path / "straight", "with=[]")
     assert metrics(tmp_path / "runs", record.id) == metrics(tmp_path / "straight", record.id)
+
+
+def test_what_the_server_has_imported_is_never_looked_through_for_garbage():
+    code = "import runner.components.launcher._server, gc, sys; print(gc.isenabled(), gc.get_freeze_count() > 100_000, 'torch' in sys.modules, flush=True)"
+    env = {"RUNNER_WARM": '{"module": "runner.execution.warm"}', "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.split() == ["True", "True", "True"]

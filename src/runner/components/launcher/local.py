@@ -33,10 +33,10 @@ class Local:
 
     def start(self, work, warm: str, components: list, folders: list[str], threads: int) -> None:
         self.work, self.devices, self.total = work, gpus(), self.capacity(threads)
-        os.environ["RUNNER_WARM"] = json.dumps({"components": components, "folders": folders})
+        os.environ["RUNNER_WARM"] = json.dumps({"module": warm, "components": components, "folders": folders})
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with threads may hang
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([warm, "runner.components.launcher._server"])
+        self.context.set_forkserver_preload(["runner.components.launcher._server"])
 
     def room(self) -> int:
         return self.total - len(self.processes)
