@@ -12,6 +12,7 @@ import torch
 import runner.execution.run
 from runner.config import registry
 from runner.config.bind import bind
+from runner.config.schema import schema
 from runner.execution.assemble import assemble
 from runner.execution.record import commit
 
@@ -24,6 +25,7 @@ def warm(components: list[tuple[str, str]], folders: list[str]) -> None:
     for group, option in components:
         with contextlib.suppress(Exception):  # the job itself will say what is wrong with it
             registry.load(group, option)
+            schema(group, option)
 
 
 def rehearse() -> None:
