@@ -12,6 +12,7 @@ import pytest
 from runner.config import compose
 from runner.config.bind import bind
 from runner.core.errors import UserError
+from runner.execution import identity
 from runner.execution.identity import canonical, run_id
 from runner.execution.record import Record
 from runner.execution.run import Failed, execute
@@ -152,6 +153,45 @@ def test_a_stale_record_is_kept_aside(tmp_path, display):
     assert (tmp_path / f"{record.id}.stale-1" / "done.json").exists()
     assert record.state == "done"
     assert any("other code" in line for line in said)
+
+
+def test_a_record_of_a_file_that_is_another_now_is_kept_aside(tmp_path, display):
+    file = tmp_path / "flips.csv"
+    made = config(tmp_path, "noise=matrix", f"noise.transition={file}")
+    rows = [[float(i == j) for j in range(10)] for i in range(10)]
+    first = None
+    for swap in (False, True):
+        if swap:
+            rows[0], rows[1] = rows[1], rows[0]
+        file.write_text("\n".join(",".join(map(str, row)) for row in rows))
+        state = Record(made).state
+        record, done = execute(made, display)
+        assert state == ("stale" if first else "missing")
+        assert Record(made).state == "done"
+        assert done["summary"] != first
+        first = done["summary"]
+    assert (tmp_path / f"{record.id}.stale-1" / "done.json").exists()
+    for unread in ("touch", "unlink"):  # other bytes matter; a file that is elsewhere now may be the same
+        getattr(file, unread)()
+        assert Record(made).state == "done"
+
+
+@pytest.mark.parametrize("place", [0, 50, 99])
+def test_the_fingerprint_of_a_large_file_is_of_its_ends(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(identity, "LARGE", 25)
+    file = tmp_path / "large.bin"
+    found = []
+    for content in (bytes(100), bytes(place) + b"x" + bytes(99 - place), bytes(101)):
+        file.write_bytes(content)
+        found.append(identity.file_fingerprint(str(file)))
+        identity._bytes.cache_clear()  # the clock of a file system may be too coarse for three writes
+    assert (found[0] == found[1]) == (place == 50)
+    assert found[2] not in found[:2]
+
+
+@pytest.mark.parametrize("name", ["none.csv", ".", "a\0.csv", "x" * 5000 + ".csv", "~nobody-here/a.csv"])
+def test_what_is_no_file_has_no_fingerprint(name):
+    assert identity.file_fingerprint(name) is None
 
 
 def test_fresh_runs_again(tmp_path, display):

@@ -1,4 +1,4 @@
-"""What a run is: an id from what its result depends on, and fingerprints of the code and data that computed it."""
+"""What a run is: an id from what its result depends on, and fingerprints of the code, the files and the data that computed it."""
 
 import ast
 import functools
@@ -10,6 +10,8 @@ from pathlib import Path
 from runner.config.bind import Config
 from runner.config.registry import COSMETIC, PACKAGE
 from runner.config.settings import SECTIONS
+
+LARGE = 2**25  # bytes that are read of a file, from its beginning and from its end
 
 
 def canonical(config: Config) -> dict:
@@ -60,6 +62,36 @@ def _text(node) -> str:
             del node.body[0]
         return f"{type(node).__name__}({','.join([_text(getattr(node, name, None)) for name in node._fields])})"
     return f"[{','.join(map(_text, node))}]" if isinstance(node, list) else repr(node)
+
+
+def named_files(config: Config) -> dict[str, str]:
+    """The files that the config names, as it names them, each with a fingerprint. A name has a suffix or a folder; what is in a folder is not looked at."""
+    values = [v for c in config.choices if c.group not in COSMETIC for v in c.changed().values()]
+    texts = [v for value in values for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, str) and ("." in v or "/" in v)]
+    return {text: digits for text in texts if (digits := file_fingerprint(text))}
+
+
+def file_fingerprint(name: str) -> str | None:
+    """A hash of a file's bytes, of a large one's first and last and its size; None where there is none that can be read."""
+    try:
+        file = Path(name).expanduser()
+        about = file.stat()
+        return _bytes(file, about.st_size, about.st_mtime_ns) if file.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # no such name for a file, no such user
+        return None
+
+
+@functools.cache
+def _bytes(file: Path, size: int, changed: int) -> str:
+    """Hash of a file's bytes; `changed` keys the cache."""
+    del changed
+    whole = hashlib.sha256(str(size).encode())
+    with file.open("rb") as stream:
+        whole.update(stream.read(LARGE))
+        if size > LARGE:
+            stream.seek(-min(LARGE, size - LARGE), 2)
+            whole.update(stream.read())
+    return whole.hexdigest()[:16]
 
 
 def data_fingerprint(data) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 from runner.config.bind import Config
 from runner.config.places import checkout
 from runner.execution.claim import Busy, Claim
-from runner.execution.identity import code_fingerprint, run_id
+from runner.execution.identity import code_fingerprint, named_files, run_id
 from runner.execution.store import Store, folder_of, write_json
 
 
@@ -45,10 +45,10 @@ class Record:
 
     @property
     def state(self) -> str:
-        """See `Store.state`; a record that other code only began is stale too."""
+        """See `Store.state`; a record that was only begun is stale too, where it is outdated."""
         found = self.store.state(self.id, self.code)
-        environment = self.store.environment(self.id)
-        return "stale" if found in ("stopped", "failed", "missing") and environment and environment.get("code") != self.code else found
+        begun = found in ("stopped", "failed", "missing") and self.store.environment(self.id)
+        return "stale" if begun and self.store.outdated(self.id, self.code) else found
 
     def set_aside(self, why: str) -> Path:
         """Keep an old record beside the new one: nothing is deleted. The claim is on the new one then."""
@@ -75,7 +75,7 @@ class Record:
         offset = position["metrics"] if position else 0
         self.seconds, self.opened = position["seconds"] if position else 0.0, time.monotonic()
         write_json(self.file("config.json"), self.config.plain())
-        write_json(self.file("environment.json"), {**environment(), "code": self.code, "data": data})
+        write_json(self.file("environment.json"), {**environment(), "code": self.code, "files": named_files(self.config), "data": data})
         self.file("failed.json").unlink(missing_ok=True)
         self._metrics = self.file("metrics.jsonl").open("a+b")
         self._metrics.truncate(offset)

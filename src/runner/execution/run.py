@@ -143,7 +143,7 @@ def _already(record: Record, display) -> dict:
 
 
 def _set_aside(record: Record, why: str, display) -> None:
-    what = {"old": "of before", "stale": "that other code wrote", "damaged": "that is damaged"}[why]
+    what = {"old": "of before", "stale": "of other code or other files", "damaged": "that is damaged"}[why]
     if record.file("config.json").exists():
         display.say(f"the record {what} is kept as {record.set_aside(why)}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runner.config.bind import Config
 from runner.execution import claim
+from runner.execution.identity import file_fingerprint
 
 STATES = ("done", "running", "failed", "stale", "damaged", "stopped", "missing")
 _ID = re.compile(r"[0-9a-f]{12}")
@@ -112,11 +113,11 @@ class Store:
     def state(self, run: str, code: str | None = None) -> str:
         """One of STATES.
 
-        done: whole, and of this code. stale: whole, but other code wrote it. damaged: its metrics are not those that were written. stopped: begun, and can
+        done: whole, and of this code. stale: whole, but `outdated`. damaged: its metrics are not those that were written. stopped: begun, and can
         be gone on with. running: a process holds its claim.
 
         Args:
-            code: fingerprint of the code that would compute it now; None to ask no question about it.
+            code: fingerprint of the code that would compute it now; None to ask no question about it, nor about files.
         """
         if not (self.folder / run).is_dir():
             return "missing"
@@ -129,6 +130,9 @@ class Store:
             return "stopped" if any(self.file(run, "checkpoints").glob("*.pt")) else "missing"
         if done.get("metrics") != digest(self.file(run, "metrics.jsonl")):
             return "damaged"
-        if code is not None and (self.environment(run) or {}).get("code") != code:
-            return "stale"
-        return "done"
+        return "stale" if code is not None and self.outdated(run, code) else "done"
+
+    def outdated(self, run: str, code: str) -> bool:
+        """Whether other code wrote a record, or a file that its config names is not what it was. A file that is not here may be what it was."""
+        about = self.environment(run) or {}
+        return about.get("code") != code or any(file_fingerprint(name) not in (None, digits) for name, digits in about.get("files", {}).items())

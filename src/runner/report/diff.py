@@ -98,7 +98,8 @@ def print_all(a: Record, b: Record, console: Console | None = None) -> bool:
     for key, what in (("code", "code"), ("commit", "commit"), ("data", "data")):
         both = [str(record.environment.get(key)) for record in (a, b)]
         _line(console, what, f"differs: {both[0]} | {both[1]}" if key in versions else f"same: {both[0]}")
-    _section(console, "versions", {k: v for k, v in versions.items() if k not in ("code", "commit", "data")}, a, b)
+    _section(console, "files", differing(*(record.environment.get("files", {}) for record in (a, b))), a, b)
+    _section(console, "versions", {k: v for k, v in versions.items() if k not in ("code", "commit", "data", "files")}, a, b)
     summary = differing(a.summary, b.summary)
     _section(console, "summary", summary, a, b)
     part = parting(a.rows, b.rows)

@@ -135,7 +135,7 @@ def environment_section(tables: list[Table], store: Store) -> str:
     found: dict[str, dict[str, None]] = {}
     for run in sorted(runs):
         for key, value in (store.environment(run) or {}).items():
-            if value is not None and key not in ("code", "data"):  # fingerprints: one a method, one a data set
+            if value is not None and key not in ("code", "files", "data"):  # fingerprints: one a method, one a data set
                 found.setdefault(key, {})[str(value)] = None
     lines = [["runs", f"{len(runs)}, {span(seconds)} of training"], *([escape(k), escape(", ".join(v))] for k, v in found.items())]
     again = "\n".join(f"runner table {t.recipe}:{t.name} --scale {t.scale} --seeds {spelled(list(t.seeds))}" for t in tables)
