@@ -112,16 +112,19 @@ def test_a_run_moves_what_is_trained_alone_and_goes_on_where_it_stopped(folder, 
             raise Halt
 
     straight = start()
-    before = straight.state.weights()
+    before, body = straight.state.weights(), {n: p.clone() for n, p in straight.state.model.named_parameters() if not p.requires_grad}
     assert {id(p) for p in straight.state.parameters()} == {id(p) for p in straight.state.model.parameters() if p.requires_grad}
     summary = straight.run()
     assert 0 <= summary["test/acc_last"] <= 100
     trained = {n for n, p in straight.state.model.named_parameters() if p.requires_grad}
     assert {n for n, w in straight.state.weights().items() if not torch.equal(w, before[n])} == trained
+    assert body
+    assert all(torch.equal(p, body[n]) for n, p in straight.state.model.named_parameters() if n in body)
     first, file = start(), io.BytesIO()
     with pytest.raises(Halt):
         first.run(halt)
-    torch.save(snapshot.save(first), file)
+    torch.save(saved := snapshot.save(first), file)
+    assert not saved["state"]["model"].keys() & body.keys()
     file.seek(0)
     second = start()
     snapshot.load(second, torch.load(file, weights_only=True))
@@ -143,3 +146,16 @@ def test_frozen_weights_in_half_precision(folder):
         assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in half.parameters() if p.requires_grad)
     with pytest.raises(ValueError, match="dtype=bfloat16 is for weights that are frozen; set rank"):
         made(folder, dtype="bfloat16")
+
+
+def test_what_stands_still_is_not_saved_and_all_that_was_saved_can_be_loaded(folder):
+    low, other = random(made(folder, rank=2)), copy.deepcopy(made(folder, rank=2))
+    whole = made(folder).state_dict()
+    assert low.state_dict().keys() & {n for n, p in low.named_parameters()} == {n for n, p in low.named_parameters() if p.requires_grad}
+    assert not torch.allclose(other(IDS), low(IDS), atol=1e-2)
+    other.load_state_dict(low.state_dict())
+    assert torch.equal(other(IDS), low(IDS))
+    other.load_state_dict(low.state_dict() | {n: torch.zeros_like(w) for n, w in whole.items()})  # saved with all weights, as it was before
+    assert all((p == 0).all() for n, p in other.named_parameters() if not p.requires_grad)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict({})

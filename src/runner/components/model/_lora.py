@@ -18,11 +18,25 @@ class Correction(nn.Module):
 def adapt(body: nn.Module, rank: int, alpha: float) -> None:
     """Freeze all weights; each linear layer gives W x + alpha / rank B A x from now on, its correction being `layer.lora`, in float32.
 
+    What stands still is no part of `state_dict()`, and so of no checkpoint: it comes from where it came from.
+
     Hu et al. 2021 (2106.09685), section 4.1; A is drawn as in the authors' code, microsoft/LoRA, loralib/layers.py.
     """
     from transformers.pytorch_utils import Conv1D  # linear layers of GPT-2, their weights transposed
 
     body.requires_grad_(False)
+    frozen = body.state_dict().keys() - dict(body.named_buffers()).keys()
+
+    def leave_out(body, saved, prefix, *_):
+        for name in frozen:
+            del saved[prefix + name]
+
+    def fill_in(body, saved, prefix, *_):
+        for name in frozen:
+            saved.setdefault(prefix + name, body.get_parameter(name))
+
+    body.register_state_dict_post_hook(leave_out)
+    body.register_load_state_dict_pre_hook(fill_in)
     for layer in [m for m in body.modules() if isinstance(m, nn.Linear | Conv1D)]:
         out, into = layer.weight.T.shape if isinstance(layer, Conv1D) else layer.weight.shape
         layer.lora = Correction(into, out, rank, alpha)
