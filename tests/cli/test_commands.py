@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from runner.cli import main, new
+from runner.cli import main, new, show
+from runner.cli.list import presets
+from runner.config import registry
 
 
 @pytest.mark.parametrize(
@@ -205,3 +207,11 @@ def test_new_components_pass_their_tests_and_run(runner, tmp_path, monkeypatch, 
     sweep = runner("-m", "--config-dir", "mylab", "scale=smoke", "+recipe=" + ",".join(f"fresh_{g}" for g in GROUPS))
     assert sweep.returncode == 0, sweep.stderr
     assert f"{len(GROUPS)} jobs: {len(GROUPS)} done" in sweep.stdout
+
+
+def test_all_that_list_names_can_be_shown(capsys):
+    for group in registry.GROUPS:
+        for option in [*registry.options(group), *presets(group)]:
+            assert show.main([f"{group}={option}"]) == 0
+            shown = capsys.readouterr().out
+            assert ("defaults: [" if option in presets(group) else f"{group}={option}") in shown

@@ -1,4 +1,4 @@
-"""`runner show GROUP=OPTION`: the card of a component or a recipe."""
+"""`runner show GROUP=OPTION`: the card of a component, a preset or a recipe."""
 
 import re
 
@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from runner.cli.arguments import Parser
+from runner.cli.list import presets
 from runner.config import recipes
+from runner.config.places import CONF
 from runner.config.schema import schema
 from runner.core.errors import UserError
 
@@ -23,6 +25,9 @@ def main(argv: list[str]) -> int:
         recipe = recipes.read(option)
         console.print(f"recipe {option}: {(recipe.get('paper') or {}).get('title', '')}", markup=False)
         console.print(recipes.names()[option].read_text(), markup=False)
+        return 0
+    if option in presets(group):
+        console.print((CONF / group / f"{option}.yaml").read_text(), markup=False, end="")
         return 0
     known = schema(group, option)
     console.print(f"[bold]{group}={option}[/]  {known.summary}")
