@@ -11,7 +11,7 @@ from runner.core.data import Info
 
 @dataclass(frozen=True)
 class Words(Info):
-    """What is known of data of token ids, and the word of each id from 0 on: empty for padding and for unknown words."""
+    """What is known of data of token ids, and the word of each id from 0 on: empty, or a name in brackets, for padding and for unknown words."""
 
     words: tuple[str, ...] = field(default=(), repr=False)
 

@@ -50,6 +50,7 @@ def test_tokens_of_the_tokenizer(file, model, inputs):
     longest = max(len(tokenizer(*row[: len(inputs)])["input_ids"]) for row in ROWS)
     assert data.info.shape == (longest,)
     assert data.info.vocabulary == len(tokenizer) > data.train.x.max()
+    assert {w: k for k, w in enumerate(data.info.words)} == tokenizer.get_vocab()
     expected = sorted((tuple(tokenizer(*row[: len(inputs)], padding="max_length", max_length=longest)["input_ids"]), int(row[2] == "yes")) for row in ROWS)
     assert sorted((tuple(x.tolist()), int(y)) for split in (data.train, data.test) for x, y in zip(split.x, split.y, strict=True)) == expected
 

@@ -9,6 +9,7 @@ import torch
 
 from runner import UserError
 from runner.components._learned import drawn
+from runner.components._words import Words
 from runner.components.model.pretrained import build
 from runner.core.data import Info
 
@@ -134,6 +135,10 @@ def test_what_is_wrong_is_said(folder, written, tmp_path):
             made(folder, 64)
     with pytest.raises(UserError, match=r"^the data has 22 token ids, '.*' knows 21; data\.tokenizer must be that of model\.path$"):
         build(str(folder))(Info("classification", (16,), 3, vocabulary=22), None)
+    words = tiny_transformer.WORDS
+    build(str(folder))(Words("classification", (16,), 3, vocabulary=21, words=tuple(words)), None)
+    with pytest.raises(UserError, match=r"^the data's token ids stand for other words than those of '.*'; data\.tokenizer must be that of model\.path$"):
+        build(str(folder))(Words("classification", (16,), 3, vocabulary=21, words=(*words[:-2], words[-1], words[-2])), None)
     with pytest.raises(UserError, match=r"^tokenizer '.*none' is not on this machine: looked in .*model\.path"):
         made(tmp_path / "none")
 

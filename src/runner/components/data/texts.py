@@ -4,8 +4,9 @@ import torch
 
 from runner import UserError, card
 from runner.components._hub import tokenizer as tokenizer_of
+from runner.components._words import Words
 from runner.components.data._hub import divided, labels_of, splits_of
-from runner.core.data import Data, Info, Split
+from runner.core.data import Data, Split
 
 CARD = card(source="libraries `datasets` and `transformers`; no code of the data set or of the model is run", tasks=("classification",), tokens=True)
 
@@ -50,4 +51,5 @@ def build(
     used = max(map(len, (row for ids in x for row in ids)))
     padded = [torch.tensor([row + [cut.pad_token_id] * (used - len(row)) for row in ids]) for ids in x]
     x, y = divided(padded, y, test, share, train_size, split, True)
-    return Data(Info("classification", (used,), outputs, vocabulary=len(cut)), *(Split(a, b) for a, b in zip(x, y, strict=True)))
+    words = tuple(cut.convert_ids_to_tokens(range(len(cut))))
+    return Data(Words("classification", (used,), outputs, vocabulary=len(cut), words=words), *(Split(a, b) for a, b in zip(x, y, strict=True)))

@@ -71,6 +71,9 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa", rank: int = 0
             raise UserError(f"model=pretrained takes encoders and decoders, '{path}' is both at once; choose another with model.path")
         if info.vocabulary > (most := network.get_input_embeddings().num_embeddings):
             raise UserError(f"the data has {info.vocabulary} token ids, '{path}' knows {most}; data.tokenizer must be that of model.path")
+        words = getattr(info, "words", ())
+        if words != tuple(cut.convert_ids_to_tokens(range(len(words)))):
+            raise UserError(f"the data's token ids stand for other words than those of '{path}'; data.tokenizer must be that of model.path")
         network.config.get_text_config().pad_token_id, network.config.use_cache = cut.pad_token_id, False
         renew(network)
         bring(network.base_model)
