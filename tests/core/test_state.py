@@ -2,15 +2,18 @@
 
 import copy
 import io
+import math
 
 import pytest
 import small
 import torch
+from torch.utils.data import TensorDataset
 
 from runner.core import snapshot
 from runner.core.clock import Clock, steps
 from runner.core.data import Batch, LoadedSplit, Split
 from runner.core.errors import UserError
+from runner.core.measure import Summary
 from runner.core.rng import Streams, derive
 from runner.execution.checkpoint import Checkpoints
 
@@ -187,3 +190,28 @@ def test_a_checkpoint_is_data_only(tmp_path):
     store.save(1, {"evil": Everything})
     with pytest.raises(Exception, match=r"weights_only|Unsupported|WeightsUnpickler"):
         store.load()
+
+
+def test_loaded_inputs_change_as_resident_ones_do():
+    """What is changed before samples are drawn again goes with them, and each change comes on top of those before."""
+    x, y, rows = torch.arange(12.0).view(6, 2), torch.arange(6), torch.tensor([5, 0, 0, 3])
+    changes = [lambda x, i: x + 100 * i[:, None], lambda x, i: x * (1 + i[:, None])]
+    splits = [Split(x.clone(), y.clone()), LoadedSplit(TensorDataset(x, y), y.clone())]
+    for split in splits:
+        split.corrupt(changes[0])
+        split.resample(rows)
+        split.corrupt(changes[1])
+        split.resample(torch.tensor([3, 1, 1]))
+    found = [split.fetch(torch.arange(3)).x for split in splits]
+    expected = (x + 100 * y[:, None])[rows] * (1 + torch.arange(4)[:, None])
+    assert torch.equal(found[0], expected[[3, 1, 1]])
+    assert torch.equal(found[1], found[0])
+
+
+def test_the_best_is_the_best_of_what_is_a_number():
+    for better, best in (("max", 90.0), ("min", 50.0)):
+        summary = Summary()
+        for value in (math.nan, 50.0, 90.0, math.nan):
+            summary.note("test/acc", value, better)
+        assert summary.best["test/acc"] == best
+        assert math.isnan(summary.last["test/acc"])

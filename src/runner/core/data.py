@@ -153,14 +153,16 @@ class LoadedSplit(Split):
 
     def __init__(self, dataset: Dataset, y: Tensor, augment: Callable | None = None, transform: Callable | None = None, workers: int = 0):
         super().__init__(torch.empty(0), y, augment, transform)
-        self.dataset, self.workers, self.change, self._loader = dataset, workers, None, None
+        self.dataset, self.workers, self._loader = dataset, workers, None
+        self.changes: list = []  # what changes the inputs, and which index each sample had when it came (n,); None for the same
 
     def _resample_inputs(self, rows) -> None:
         self.dataset = Subset(self.dataset, rows.tolist())
+        self.changes = [(change, rows.cpu() if before is None else before[rows.cpu()]) for change, before in self.changes]
 
     def corrupt(self, change) -> None:
         """As for resident data, but applied to each input as it is read: `change` must depend on the index alone."""
-        self.change = change
+        self.changes.append((change, None))
 
     def close(self) -> None:
         """Stop the worker processes."""
@@ -203,7 +205,7 @@ class _View(Dataset):
     """One input at a time. Augmentation is seeded by (run, epoch, sample), so it does not depend on workers or on resuming."""
 
     def __init__(self, split: LoadedSplit):
-        self.dataset, self.augment, self.transform, self.change = split.dataset, split.augment, split.transform, split.change
+        self.dataset, self.augment, self.transform, self.changes = split.dataset, split.augment, split.transform, split.changes
 
     def __getitem__(self, ask):
         k, epoch, seed = ask
@@ -214,8 +216,8 @@ class _View(Dataset):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive(seed, epoch, k))
                 x = self.augment(x)
-        if self.change is not None:
-            x = self.change(x.unsqueeze(0), torch.tensor([k])).squeeze(0)
+        for change, before in self.changes:
+            x = change(x.unsqueeze(0), torch.tensor([k]) if before is None else before[k : k + 1]).squeeze(0)
         return x, k
 
 

@@ -1,6 +1,7 @@
 """Measuring a run: evaluators and probes at their times, one row of metrics each time, and the summary of last and best values."""
 
 import contextlib
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,7 +20,8 @@ class Summary:
 
     def note(self, name: str, value: float, better: str | None) -> None:
         self.last[name] = value
-        if better and (name not in self.best or (value > self.best[name] if better == "max" else value < self.best[name])):
+        best = self.best.get(name, math.nan)
+        if better and (math.isnan(best) or (value > best if better == "max" else value < best)):
             self.best[name] = value
 
     def flat(self) -> dict[str, float]:

@@ -127,7 +127,7 @@ def best(column: dict[str, dict[int, float]], better: str | None) -> str | None:
 
 def chance(differences: np.ndarray) -> float:
     """The p value of the paired, two-sided t test; 1 for differences whose mean is not above 0, or that are too few or too equal to tell."""
-    if len(differences) < 2 or differences.mean() <= 0 or np.allclose(differences, differences[0]):
+    if len(differences) < 2 or differences.mean() <= 0 or np.allclose(differences, differences[0], rtol=1e-6, atol=0):
         return 1.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 

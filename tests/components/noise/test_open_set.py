@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from runner import UserError
 from runner.components.noise.open_set import build
 from runner.core.data import Data, Info, LoadedSplit, Split
 
@@ -62,5 +63,12 @@ def test_classes_that_leave_the_task_are_where_wrong_inputs_come_from(loaded):
 
 
 def test_a_task_keeps_two_classes():
-    with pytest.raises(ValueError, match="at least 2 must stay"):
+    with pytest.raises(UserError, match=r"^noise=open_set: held=4 leaves 1 of the 5 classes; at least 2 must stay$"):
         build_on(data()[0], source="classes", held=4)
+
+
+def test_classes_leave_the_task_before_labels_are_wrong():
+    made = data()[0]
+    made.train.relabel(made.train.y.flip(0))
+    with pytest.raises(UserError, match=r"let it come first: noise=\[open_set,\.\.\.\]"):
+        build_on(made, source="classes")

@@ -4,7 +4,11 @@ import torch
 
 from runner import card
 
-CARD = card(source="macro-averaged F1, as scikit-learn's f1_score", better={"f1": "max", "over_rules": "max"}, tasks=("language",))
+CARD = card(
+    source="macro-averaged F1, as scikit-learn's f1_score with the tags that occur as its labels",
+    better={"f1": "max", "over_rules": "max"},
+    tasks=("language",),
+)
 
 
 def macro(guess, y):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from runner import card
+from runner import UserError, card
 
 CARD = card(
     paper="tacrednoise2023",
@@ -24,9 +24,12 @@ def build(positive: int = 5, rate: float = 0.2):
 
     def corrupt(data, generator):
         if positive >= data.info.outputs:
-            raise ValueError(f"positive={positive} leaves nothing of the {data.info.outputs} classes for the catch-all class")
+            raise UserError(f"noise=catch_all: positive={positive} leaves nothing of the {data.info.outputs} classes for the catch-all class")
+        if any(len(v.shape) > 1 and v.shape[1] == data.info.outputs for v in data.train.side.values()):
+            raise UserError("noise=catch_all: what is known of each class stands beside the labels already; let it come first: noise=[catch_all,...]")
         for split in data.splits().values():
             split.y = split.y.clamp_max(positive)
+            split.clean = None if split.clean is None else split.clean.clamp_max(positive)
         data.info = replace(data.info, outputs=positive + 1)
         split = data.train
         lost = (split.y < positive) & (torch.rand(len(split), generator=generator) < rate).to(split.y.device)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from runner import card
+from runner import UserError, card
 from runner.core.rng import derive
 
 CARD = card(
@@ -38,7 +38,9 @@ def hold_out(data, held: int) -> Tensor:
     """Take the last classes out of the task and all splits but the training split; returns where that has them."""
     kept = data.info.outputs - held
     if kept < 2:
-        raise ValueError(f"held={held} leaves {max(kept, 0)} of the {data.info.outputs} classes; at least 2 must stay")
+        raise UserError(f"noise=open_set: held={held} leaves {max(kept, 0)} of the {data.info.outputs} classes; at least 2 must stay")
+    if data.train.clean is not None:
+        raise UserError("noise=open_set: labels are wrong already, and may name classes that leave the task; let it come first: noise=[open_set,...]")
     for name, split in data.splits().items():
         if name != "train":
             split.resample((split.y < kept).nonzero()[:, 0])
@@ -62,11 +64,11 @@ def build(rate: float = 0.4, source: Literal["classes", "permuted", "uniform"] =
         wrong = torch.zeros(len(rows), dtype=torch.bool)
         wrong[torch.randperm(len(rows), generator=generator)[: round(rate * len(rows))]] = True
         if source == "classes":
-            labels, clean = split.y[rows], None if split.clean is None else split.clean[rows]
+            labels = split.y[rows]
             taken = rows.clone()
             taken[wrong] = pool[torch.randint(len(pool), (int(wrong.sum()),), generator=generator)]
             split.resample(taken)
-            split.y, split.clean = labels, clean
+            split.y = labels
         elif wrong.any():
             seed = int(torch.randint(2**62, (), generator=generator))
             split.corrupt(partial(change, wrong=wrong, source=source, seed=seed))

@@ -24,14 +24,15 @@ def build(indicator: bool = True, label: bool = False, certainty: float = 1.0):
         certainty: in [0, 1]; share of the samples whose features are told; the others' are zero.
     """
 
+    if not (indicator or label):
+        raise ValueError("indicator=false and label=false leave no privileged information")
+
     def corrupt(data, generator):
         split = data.train
         wrong = torch.zeros(len(split)) if split.clean is None else (split.y != split.clean).float().cpu()
         columns = [wrong.unsqueeze(1)] if indicator else []
         if label:
             columns.append(F.one_hot(split.y.cpu(), data.info.outputs).float())
-        if not columns:
-            raise ValueError("indicator=false and label=false leave no privileged information")
         told = torch.rand(len(split), 1, generator=generator) < certainty
         split.side["privileged"] = torch.cat(columns, 1) * told
 
