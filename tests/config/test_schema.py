@@ -128,3 +128,25 @@ def test_two_owners_are_refused(tmp_path):
     registry.add_folder(tmp_path)
     with pytest.raises(UserError, match="sparsity/own_a and sparsity/own_b both own 'mask'"):
         bind({**TREE, "sparsity": {"name": "own_a", "own_b": {"name": "own_b"}}})
+
+
+@pytest.mark.parametrize(
+    ("learner", "hook", "what"),
+    [
+        ("co_teaching", "forward_correction", "acts on the loss of each sample, which learner/co_teaching replaces"),
+        ("distillation", "sop", "acts on the loss of each sample"),
+        ("elr_plus", "elr", "acts on the network's outputs for the batch, which learner/elr_plus replaces"),
+        ("co_teaching", "nested_dropout", "acts on the run's one network"),
+        ("mean_teacher", "ema", "both own 'eval-weights'"),
+    ],
+)
+def test_a_hook_that_would_do_nothing_or_harm_with_a_learner_is_refused(learner, hook, what):
+    tree = {"learner": learner, "with": {hook: {"name": hook}}}
+    with pytest.raises(UserError, match=what):
+        bind(tree)
+    assert bind({**tree, "learner": "supervised"})
+
+
+def test_two_hooks_that_set_the_labels_are_refused():
+    with pytest.raises(UserError, match="with/alim and with/joint_optimisation both own 'targets'"):
+        bind({"with": {name: {"name": name} for name in ("joint_optimisation", "alim")}})

@@ -7,7 +7,8 @@ import small
 import torch
 from torch import nn
 
-from runner.core.errors import NotFinite
+from runner.core.errors import NotFinite, UserError
+from runner.core.parallel import World
 from runner.core.phases import Phase
 from runner.core.rng import derive
 
@@ -148,6 +149,49 @@ def test_loss_scale_skips_a_step_that_overflows():
     made.run(lambda loop: seen.append((loop.gradients.scale.scale, bool(torch.equal(small.weights(loop), before)))))
     assert seen[0] == (2.0**39, True)
     assert made.gradients.scale.scale < 2.0**39
+
+
+def test_where_no_loss_scale_helps_the_run_stops():
+    class Steep:
+        def penalty(self, state, batch):
+            return (0 * state.model[0].weight).sqrt().sum()  # 0, and its slope nan
+
+    made = small.loop(small.part(Steep(), "with/steep"), precision="fp16", duration="400it")
+    with pytest.raises(NotFinite, match="its gradients are not at step 15, first in fp16"):  # 2^15 halved fifteen times
+        made.run()
+
+    class Endless(Steep):
+        def penalty(self, state, batch):
+            return math.inf * state.model[0].weight.square().sum()
+
+    with pytest.raises(NotFinite, match="loss is inf at step 15, first in with/endless"):
+        small.loop(small.part(Endless(), "with/endless"), precision="fp16", duration="400it").run()
+
+
+def test_a_piece_draws_its_own_random_numbers_whichever_process_has_it():
+    def draws(world, parts):
+        made = small.loop(world=world)
+        for k in range(parts):
+            with made.gradients.stream(k):
+                yield torch.rand(3)
+
+    whole = list(draws(World(), 4))
+    shared = [list(draws(World(rank, 2), 2)) for rank in range(2)]
+    assert [d.tolist() for pair in zip(*shared, strict=True) for d in pair] == [d.tolist() for d in whole]
+    assert len({tuple(d.tolist()) for d in whole}) == 4
+    made = small.loop(dropout=0.5, accumulate=2, duration="2it")
+    state = torch.get_rng_state()
+    made.run()
+    assert torch.equal(torch.get_rng_state(), state), "pieces leave torch's own stream alone"
+
+
+def test_phases_that_leave_nothing_for_the_others_are_refused():
+    class Two:
+        def phases(self, state):
+            return [Phase("warm-up", "40it"), Phase("rest")]
+
+    with pytest.raises(UserError, match=r"trainer.duration is 20 steps: phase 'warm-up' \(40 steps\) leaves nothing of them for phase 'rest'"):
+        small.loop(small.part(Two(), owns=("phases",)), duration="20it")
 
 
 def test_phases_begin_once_and_in_order():

@@ -8,6 +8,8 @@ from runner.config.schema import Schema, schema
 from runner.config.settings import SECTIONS
 from runner.core.errors import UserError, nearest
 
+WHAT = {"loss": "loss of each sample", "outputs": "network's outputs for the batch", "network": "run's one network"}  # resources, in words
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -121,10 +123,14 @@ def _choice(group: str, node: dict, key: str) -> Choice:
 
 
 def check_owners(choices: list[Choice]) -> None:
-    """Raises UserError when two components claim one resource."""
+    """Raises UserError when two components claim one resource, or one acts on what another replaces."""
     owners: dict[str, str] = {}
     for choice in choices:
         for resource in choice.schema.card.owns:
             if resource in owners:
                 raise UserError(f"{owners[resource]} and {choice.name} both own '{resource}': choose one of them")
             owners[resource] = choice.name
+    for choice in choices:
+        for resource in choice.schema.card.uses:
+            if owners.get(resource, choice.name) != choice.name:
+                raise UserError(f"{choice.name} acts on the {WHAT.get(resource, resource)}, which {owners[resource]} replaces: choose one of them")

@@ -1,5 +1,7 @@
 """The gradients of one batch: forward, per-sample losses, penalties, backward; in pieces and in mixed precision where asked."""
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -41,8 +43,8 @@ class Gradients:
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
         pieces = state.world.pieces(state.batch, self.training.accumulate)
-        for batch in pieces:
-            with self.autocast():
+        for k, batch in enumerate(pieces):
+            with self.autocast(), contextlib.nullcontext() if batch is state.batch else self.stream(k):
                 loss = self.loss(batch)
             if batch is not state.batch:
                 loss = loss * (len(batch.i) / len(state.batch.i))
@@ -57,6 +59,14 @@ class Gradients:
             hook(state)
         state.replay = True
         return total
+
+    @contextlib.contextmanager
+    def stream(self, k: int):
+        """torch's own random numbers for the k-th piece of this process: those of the piece, whichever process has it."""
+        state = self.state
+        with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+            torch.manual_seed(state.rng.derive("torch", state.step, int(state.replay), state.world.rank + k * state.world.size))
+            yield
 
     def loss(self, batch: Batch) -> Tensor:
         """The scalar loss of a batch: weighted mean of the per-sample losses, plus penalties."""

@@ -85,8 +85,10 @@ class Loop:
         state.batch, state.replay = batch, False
         self.set_rate()
         loss = self.grads()
-        if not self.gradients.scale.overflow:
+        scale = self.gradients.scale
+        if not scale.overflow or scale.least:
             self.trail.close(state.step, loss)
+            scale.check(state.step)
         self.apply()
         for hook in self.on.step_end:
             hook(state)

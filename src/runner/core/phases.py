@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.core.clock import Clock
+from runner.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,13 @@ class Phase:
 
 
 def lengths(phases: list[Phase], clock: Clock) -> list[int]:
-    """Steps of each phase; phases without a length share equally what the others leave of the run."""
+    """Steps of each phase; phases without a length share equally what the others leave of the run. Raises UserError where they leave nothing."""
     fixed = [None if p.length is None else clock.steps(p.length) for p in phases]
     free = [k for k, n in enumerate(fixed) if n is None]
-    left = max(0, clock.total - sum(n for n in fixed if n is not None))
+    left = clock.total - sum(n for n in fixed if n is not None)
+    if free and left <= 0 < clock.total:
+        taken = " and ".join(f"'{p.name}' ({n} steps)" for p, n in zip(phases, fixed, strict=True) if n)
+        raise UserError(f"trainer.duration is {clock.total} steps: phase {taken} leaves nothing of them for phase '{phases[free[0]].name}'")
     for place, k in enumerate(free):
         fixed[k] = left * (place + 1) // len(free) - left * place // len(free)
     return fixed

@@ -4,6 +4,8 @@ import contextlib
 
 import torch
 
+from runner.core.errors import NotFinite
+
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,6 +29,16 @@ class LossScale:
         torch._foreach_div_(grads, self.scale)
         largest = torch.stack(torch._foreach_norm(grads, float("inf")))
         self.overflow = not bool(largest.isfinite().all())  # one wait for the device
+
+    @property
+    def least(self) -> bool:
+        """Whether no smaller scale is left to try."""
+        return self.scale == 1.0
+
+    def check(self, step: int) -> None:
+        """Raises NotFinite for gradients that are not finite at the least scale, though the loss is."""
+        if self.overflow and self.least:
+            raise NotFinite({"step": step, "component": "fp16", "samples": [], "value": "finite but its gradients are not"})
 
     def update(self) -> bool:
         """After a step's gradients: adapt the scale; whether the weights may be updated."""

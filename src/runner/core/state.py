@@ -25,7 +25,7 @@ class State:
         optimizer: of all trainable parameters that no component's own optimizer has.
         optimizers: that one and those of components; the schedule drives them all.
         step: optimizer steps taken; epoch: epochs finished; place: steps taken in the current epoch.
-        phase: index of the current phase; begun: phases begun so far.
+        phase: index of the current phase; begun: phases begun so far; restarts: how often the training began anew, see `restart`.
         clock: `clock.epoch` steps in an epoch, `clock.total` in the run.
         batch: the batch of the current step.
         replay: whether the gradients of this step were computed before (an optimizer that looks twice).
@@ -38,7 +38,7 @@ class State:
         self.model, self.loss, self.data, self.device, self.clock = model, loss, data, device, clock
         self.optimizer: torch.optim.Optimizer | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.step = self.epoch = self.place = self.phase = self.begun = 0
+        self.step = self.epoch = self.place = self.phase = self.begun = self.restarts = 0
         self.batch: Batch | None = None
         self.replay = False
         self.masks: dict[str, Tensor] = {}
@@ -89,6 +89,11 @@ class State:
         self.enforce_masks()
         self._outputs.clear()
 
+    def restart(self, weights: dict[str, Tensor]) -> None:
+        """Begin the training anew from weights: what others remember of the weights up to now, such as averages, counts no more."""
+        self.load_weights(weights)
+        self.restarts += 1
+
     def predictions(self, split: Split) -> Iterator[Batch]:
         """All batches of a split with the model's outputs in `z`, in order, without gradients. Shared by all evaluators."""
         if id(split) in self._outputs:
@@ -109,7 +114,7 @@ class State:
         self._outputs.clear()
 
     def state_dict(self) -> dict:
-        counters = ("step", "epoch", "place", "phase", "begun", "metrics", "masks", "per_sample")
+        counters = ("step", "epoch", "place", "phase", "begun", "restarts", "metrics", "masks", "per_sample")
         return {"rng": self.rng.state_dict(), "model": self.model.state_dict(), **{name: getattr(self, name) for name in counters}}
 
     def load_state_dict(self, saved: dict) -> None:

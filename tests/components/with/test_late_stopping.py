@@ -31,7 +31,7 @@ class Scripted:
     def forget_predictions(self):
         pass
 
-    def load_weights(self, weights):
+    def restart(self, weights):
         self.begun_again += 1
 
     def run(self, hook):

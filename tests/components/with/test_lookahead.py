@@ -32,6 +32,7 @@ def test_blocks_by_hand():
 
     class State:
         parameters = staticmethod(lambda: [w])
+        restarts = 0
 
     def grads():
         w.grad = w.detach().clone()

@@ -11,6 +11,7 @@ CARD = card(
     arxiv="1804.06872",
     source="Han et al. 2018, algorithm 1 and R(T) of section 4; authors' code bhanML/Co-teaching, loss.py and main.py",
     tasks=("classification",),
+    owns=("loss", "network"),
 )
 
 

@@ -13,6 +13,7 @@ CARD = card(
     arxiv="1901.04215",
     source="Yu et al. 2019, algorithm 1; authors' code xingruiyu/coteaching_plus, loss.py (softmax twice there, not here) and main.py",
     tasks=("classification",),
+    owns=("loss", "network"),
 )
 
 

@@ -10,6 +10,7 @@ CARD = card(
     paper="crf2001",
     source="Lafferty, McCallum & Pereira 2001, section 3; on a BiLSTM as in Lample et al. 2016 (1603.01360), section 2.2",
     tasks=("language",),
+    owns=("loss",),
 )
 
 

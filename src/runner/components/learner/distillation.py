@@ -11,7 +11,7 @@ CARD = card(
     paper="distillation2015",
     arxiv="1503.02531",
     source="Hinton et al. 2015, section 2; equal networks as in Furlanello et al. 2018, 1805.04770",
-    owns=("phases",),
+    owns=("phases", "loss"),
     tasks=("classification",),
 )
 
@@ -36,7 +36,7 @@ class Distillation:
 
     def graduate(self, state):
         self.teacher = state.weights()
-        state.load_weights(self.start)
+        state.restart(self.start)
 
     def compute(self, state, batch):
         batch.z = state.model(batch.x)

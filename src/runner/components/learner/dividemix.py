@@ -16,6 +16,7 @@ CARD = card(
     arxiv="2002.07394",
     source="Li et al. 2020, algorithm 1; authors' code LiJunnan1992/DivideMix, Train_cifar.py",
     tasks=("classification",),
+    owns=("loss", "outputs", "network", "eval-weights"),
 )
 
 

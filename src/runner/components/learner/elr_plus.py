@@ -17,6 +17,7 @@ CARD = card(
     "(averages there in training mode; for CIFAR-100 labels times targets)",
     rung={"step_end": "average"},
     tasks=("classification",),
+    owns=("loss", "outputs", "network", "eval-weights"),
 )
 
 

@@ -16,6 +16,7 @@ CARD = card(
     source="Keren Taraday & Baskin 2023 (ICCV); authors' code MitchellKT/Enhanced-Meta-Label-Correction, meta.py (teacher_backward, adversarial labels) "
     "and meta_models.py; one student step in the meta gradient, the authors' gradient_steps=1",
     tasks=("classification",),
+    owns=("loss",),
 )
 
 

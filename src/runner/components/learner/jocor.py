@@ -11,6 +11,7 @@ CARD = card(
     arxiv="2003.02752",
     source="Wei et al. 2020, equations 1 to 4; authors' code hongxin001/JoCoR, algorithm/loss.py and README.md (weight 0.9 for CIFAR-10, 0.85 for CIFAR-100)",
     tasks=("classification",),
+    owns=("loss", "network"),
 )
 
 

@@ -14,6 +14,7 @@ CARD = card(
     off={"weight": 0.0, "sigma": 0.0, "decay": 0.0},
     rung={"step_end": "average"},
     tasks=("classification",),
+    owns=("eval-weights",),
 )
 
 

@@ -13,6 +13,7 @@ CARD = card(
     source="Shu et al. 2019, algorithm 1; authors' code xjtushujun/meta-weight-net, MW-Net.py and resnet.py (VNet)",
     rung={"step": "own"},
     tasks=("classification",),
+    owns=("loss",),
 )
 
 

@@ -15,6 +15,7 @@ CARD = card(
     source="Schirris et al. 2021: a score for each tile, their mean for the slide; gated attention of Ilse, Tomczak & Welling 2018 (1802.04712), equation 9",
     rung={"batch": "select"},
     tasks=("classification", "regression"),
+    owns=("loss",),
 )
 
 

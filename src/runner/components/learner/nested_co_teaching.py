@@ -17,6 +17,7 @@ CARD = card(
     "one k a batch for both networks, losses for the selection from the features that evaluations use, the full forget rate at once",
     rung={"batch": "mix"},
     tasks=("classification",),
+    owns=("loss", "network", "eval-weights"),
 )
 NAME = "learner/nested_co_teaching"
 

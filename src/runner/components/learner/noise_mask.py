@@ -14,7 +14,7 @@ CARD = card(
     paper="pgmask2024",
     arxiv="2406.14568",
     source="Yavuz & Yang 2024; authors' code ogrenenmakine/Policy-Gradient-Driven-Noise-Mask, _policy_gradient/create_model.py, train_one_epoch.py",
-    owns=("phases",),
+    owns=("phases", "loss"),
     tasks=("classification",),
     images=True,
 )

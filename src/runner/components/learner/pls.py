@@ -19,7 +19,7 @@ CARD = card(
     arxiv="2407.05528",
     source="Albert et al. 2024, PLS-LSA; authors' code PaulAlbert31/LSA, trainers.py; the contrastive start as Chen et al. 2020 (2002.05709), equation 1",
     off={"pretraining": "0it", "warmup": "1000ep", "alpha": 0.0},
-    owns=("phases",),
+    owns=("phases", "loss", "outputs"),
     tasks=("classification",),
     images=True,
 )

@@ -14,7 +14,7 @@ CARD = card(
     arxiv="2211.10955",
     source="Zhang et al. 2023, section 3, as its abstract and public reading notes give it: local outlier factors, statistics of the nearest head classes, "
     "samples of normal distributions, features kept near the contrastive ones; the weights are this project's. Contrast: SimCLR (2002.05709) for MoCo",
-    owns=("phases",),
+    owns=("phases", "loss"),
     tasks=("classification",),
     images=True,
 )

@@ -19,6 +19,7 @@ CARD = card(
     rung={"step_end": "average"},
     tasks=("classification",),
     images=True,
+    owns=("eval-weights",),
 )
 
 

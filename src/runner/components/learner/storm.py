@@ -17,6 +17,7 @@ CARD = card(
     "its features, network and normalisation are this project's",
     rung={"step": "own"},
     tasks=("classification",),
+    owns=("loss",),
 )
 
 

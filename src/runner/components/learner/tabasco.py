@@ -16,6 +16,7 @@ CARD = card(
     source="Lu et al. 2023, section 3; authors' code Wakings/TABASCO, experiment/train_cifar_ssl_acceleration.py",
     off={"warmup": "1000ep"},
     tasks=("classification",),
+    owns=("loss",),
 )
 
 

@@ -44,7 +44,7 @@ class Lottery(Masked):
 
     def draw_ticket(self, state):
         self.prune(state, (1 - self.rate) ** state.phase)
-        state.load_weights(self.early)
+        state.restart(self.early)
 
     @torch.no_grad()
     def prune(self, state, density):

@@ -8,12 +8,13 @@ class Average:
 
     def __init__(self):
         self.average, self.own = {}, {}
+        self.restarts = self.begun = 0  # of the training, and the step at which the average began
 
     @torch.no_grad()
     def _blend(self, state, share):
         """average <- (1 - share) average + share weights; counters and other integers are copied."""
-        if not self.average:
-            self.average = state.weights()
+        if not self.average or self.restarts != state.restarts:
+            self.average, self.restarts, self.begun = state.weights(), state.restarts, state.step
             return
         now = state.model.state_dict()
         real = [name for name, value in now.items() if value.is_floating_point()]
@@ -22,7 +23,7 @@ class Average:
             self.average[name].copy_(now[name])
 
     def eval_enter(self, state):
-        if self.average:
+        if self.average and self.restarts == state.restarts:
             self.own = state.weights()
             state.load_weights(self.average)
 

@@ -42,4 +42,4 @@ class TransitionMatrix:
         self.matrix = estimate(p, self.quantile)
         state.per_sample["transition"] = self.matrix.T[train.y]
         if self.restart:
-            state.load_weights(self.start)
+            state.restart(self.start)

@@ -15,6 +15,7 @@ CARD = card(
     rung={"batch": "target", "losses": "correct"},
     tasks=("segmentation",),
     cost=3,
+    owns=("targets",),
 )
 START, FEWEST = 0.1, 4  # IoU from which a class counts as found; epochs to fit a curve of three numbers to
 

@@ -14,6 +14,7 @@ CARD = card(
     close=True,
     rung={"batch": "target"},
     tasks=("classification",),
+    owns=("targets",),
 )
 
 

@@ -18,6 +18,7 @@ CARD = card(
     rung={"losses": "correct"},
     owns=("phases",),
     tasks=("classification",),
+    uses=("loss", "outputs"),
 )
 
 

@@ -14,6 +14,7 @@ CARD = card(
     close=True,
     rung={"losses": "correct"},
     tasks=("classification",),
+    uses=("loss", "outputs"),
 )
 
 

@@ -15,6 +15,7 @@ CARD = card(
     close=True,
     rung={"losses": "correct"},
     tasks=("classification",),
+    uses=("loss", "outputs"),
 )
 
 

@@ -16,6 +16,7 @@ CARD = card(
     close=True,
     rung={"batch": "target"},
     tasks=("classification",),
+    owns=("targets",),
 )
 
 

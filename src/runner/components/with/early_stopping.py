@@ -17,6 +17,7 @@ class EarlyStopping:
     def __init__(self, holdout):
         self.holdout = holdout
         self.best, self.weights = -1.0, {}
+        self.restarts = 0  # of the training
 
     def setup(self, state):
         if not self.holdout and state.data.val is None:
@@ -49,6 +50,8 @@ class EarlyStopping:
     def step_end(self, state):
         taken = state.step + 1
         last = taken >= state.clock.total
+        if self.restarts != state.restarts:
+            self.best, self.restarts = -1.0, state.restarts
         if last or taken % state.clock.epoch == 0:
             if (score := self.score(state)) > self.best:
                 self.best, self.weights = score, state.weights()

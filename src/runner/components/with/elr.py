@@ -4,7 +4,14 @@ import torch
 
 from runner import card
 
-CARD = card(paper="elr2020", arxiv="2007.00151", source="equations 6 and 9; authors' code shengliu66/ELR, loss.py", off={"lam": 0.0}, tasks=("classification",))
+CARD = card(
+    paper="elr2020",
+    arxiv="2007.00151",
+    source="equations 6 and 9; authors' code shengliu66/ELR, loss.py",
+    off={"lam": 0.0},
+    tasks=("classification",),
+    uses=("outputs",),
+)
 
 
 class ELR:

@@ -18,7 +18,7 @@ class EMA(Average):
         self.decay = decay
 
     def step_end(self, state):
-        self._blend(state, 1 - min(self.decay, 1 - 1 / (state.step + 1)))
+        self._blend(state, 1 - min(self.decay, 1 - 1 / (state.step - self.begun + 1)))
 
 
 def build(decay: float = 0.999):

@@ -13,6 +13,7 @@ CARD = card(
     rung={"losses": "correct"},
     owns=("phases",),
     tasks=("classification",),
+    uses=("loss", "outputs"),
 )
 
 

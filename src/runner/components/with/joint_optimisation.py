@@ -15,6 +15,8 @@ CARD = card(
     off={"begin": "1000000ep", "alpha": 0.0, "beta": 0.0},
     rung={"batch": "target"},
     tasks=("classification",),
+    owns=("targets",),
+    uses=("outputs",),
 )
 
 

@@ -16,8 +16,9 @@ CARD = card(
     off={"neighbours": 0, "restart": False},
     close=True,
     rung={"batch": "target"},
-    owns=("phases",),
+    owns=("phases", "targets"),
     tasks=("classification",),
+    uses=("network",),
 )
 
 
@@ -59,7 +60,7 @@ class KnnCleaning:
     def learn(self, state):
         if self.neighbours:
             self.flag(state)
-        state.load_weights(self.start)
+        state.restart(self.start)
 
     @torch.no_grad()
     def represent(self, state):

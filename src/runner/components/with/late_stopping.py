@@ -13,6 +13,7 @@ CARD = card(
     rung={"batch": "select"},
     owns=("phases",),
     tasks=("classification",),
+    uses=("network",),
 )
 
 
@@ -38,7 +39,7 @@ class LateStopping:
 
     def anew(self, state):
         """The network and its optimizer as they were at the beginning of the run."""
-        state.load_weights(self.start)
+        state.restart(self.start)
         for optimizer in state.optimizers:
             optimizer.state.clear()
         self.streak.zero_()

@@ -14,12 +14,14 @@ class Lookahead:
     def __init__(self, k, alpha):
         self.k, self.alpha = k, alpha
         self.slow, self.fast, self.count = [], [], 0
+        self.restarts = 0  # of the training
 
     def step(self, state, grads, apply):
         @torch.no_grad()
         def ahead():
             weights = state.parameters()
-            if not self.slow:
+            if not self.slow or self.restarts != state.restarts:
+                self.count, self.restarts = 0, state.restarts
                 self.slow = [w.detach().clone() for w in weights]
             apply()
             self.count += 1
@@ -31,7 +33,7 @@ class Lookahead:
 
     @torch.no_grad()
     def eval_enter(self, state):
-        if self.slow:
+        if self.slow and self.restarts == state.restarts:
             weights = state.parameters()
             self.fast = [w.detach().clone() for w in weights]
             torch._foreach_copy_(weights, self.slow)

@@ -14,6 +14,7 @@ CARD = card(
     close=True,
     rung={"losses": "correct"},
     tasks=("classification",),
+    uses=("loss", "outputs"),
 )
 FLOOR = 1e-4  # of probabilities
 

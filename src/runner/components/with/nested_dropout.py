@@ -13,6 +13,7 @@ CARD = card(
     off={"sigma": 0.0},
     rung={"batch": "mix"},
     tasks=("classification",),
+    uses=("network",),
 )
 
 

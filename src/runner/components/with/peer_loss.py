@@ -11,6 +11,7 @@ CARD = card(
     off={"alpha": 0.0},
     rung={"batch": "target"},
     tasks=("classification",),
+    uses=("outputs",),
 )
 
 

@@ -19,6 +19,7 @@ CARD = card(
     "samples, entropy below the median. Its language models are replaced by a logistic regression (plain), neighbours (reasoning) and their mean (review)",
     rung={"batch": "target"},
     tasks=("classification",),
+    owns=("targets",),
 )
 
 

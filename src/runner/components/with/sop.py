@@ -13,6 +13,7 @@ CARD = card(
     close=True,
     rung={"losses": "correct"},
     tasks=("classification",),
+    uses=("loss", "outputs"),
 )
 FLOOR = 1e-4  # of probabilities, and how far u^2 and v^2 stay below 1
 

@@ -21,6 +21,7 @@ CARD = card(
     rung={"batch": "target", "losses": "correct"},
     tasks=("classification",),
     images=True,
+    owns=("targets",),
 )
 
 

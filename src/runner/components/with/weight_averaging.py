@@ -23,7 +23,7 @@ class WeightAveraging(Average):
         begin = max(1, round(self.start * state.clock.total))
         since = state.step + 1 - begin
         if since >= 0 and since % max(1, state.clock.steps(self.every)) == 0:
-            self.count += 1
+            self.count = self.count + 1 if self.restarts == state.restarts else 1
             self._blend(state, 1 / self.count)
             self.stale = True
 
