@@ -143,10 +143,18 @@ def test_mixing_is_of_inputs_targets_and_weights(monkeypatch):
 
 
 def test_the_start_teaches_the_features_and_not_the_classifier():
-    loop, learner, state = started("10it", pretraining="10it", shift=1)
+    class Over(Exception):
+        pass
+
+    def end(loop):
+        if loop.state.step == 10:
+            raise Over
+
+    loop, learner, state = started("11it", pretraining="10it", shift=1)
     before = [p.detach().clone() for p in (*state.model.parameters(), *learner.head.parameters())]
     frozen = {id(p) for p in learner.last.parameters()}
-    loop.run()
+    with pytest.raises(Over):
+        loop.run(end)
     for old, p in zip(before, (*state.model.parameters(), *learner.head.parameters()), strict=True):
         assert torch.equal(old, p) == (id(p) in frozen)
 
