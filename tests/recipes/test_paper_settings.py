@@ -1,0 +1,28 @@
+"""Recipes at scale=paper against the numbers in the authors' code."""
+
+import pytest
+
+from runner.config import compose
+from runner.config.bind import bind
+from runner.core.clock import Clock
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with compose.composer() as call:
+        yield lambda *overrides: bind(call(compose.rewrite([*overrides, "scale=paper"])))
+
+
+def factors(config, epochs):
+    """The factors of the learning rate at the beginning of epochs, of 10 steps each."""
+    length = int(config.one("trainer").args["duration"].removesuffix("ep"))
+    factor = config.one("schedule").build()(Clock(10, 10 * length))
+    return [factor(10 * epoch) for epoch in epochs]
+
+
+@pytest.mark.parametrize("recipe", ["co_teaching", "co_teaching_plus", "jocor", "small_loss"])
+def test_the_rate_of_co_teaching_and_its_kin_falls_to_zero_from_epoch_80_of_200_on(composed, recipe):
+    """alpha_plan of main.py in bhanML/Co-teaching and xingruiyu/coteaching_plus, of algorithm/jocor.py in hongxin001/JoCoR."""
+    epochs = [0, 79, 80, 81, 140, 199]
+    expected = [1.0 if i < 80 else (200 - i) / (200 - 80) for i in epochs]
+    assert factors(composed(f"+recipe=noise/{recipe}"), epochs) == pytest.approx(expected)
