@@ -26,3 +26,10 @@ def test_the_rate_of_co_teaching_and_its_kin_falls_to_zero_from_epoch_80_of_200_
     epochs = [0, 79, 80, 81, 140, 199]
     expected = [1.0 if i < 80 else (200 - i) / (200 - 80) for i in epochs]
     assert factors(composed(f"+recipe=noise/{recipe}"), epochs) == pytest.approx(expected)
+
+
+def test_cdr(composed):
+    """xiaoboxia/CDR, main.py: load_data sets 200 epochs for CIFAR-10."""
+    config = composed("+recipe=noise/cdr")
+    assert {"duration": "200ep", "batch_size": 64}.items() <= config.one("trainer").args.items()
+    assert factors(config, [39, 40, 79, 80, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
