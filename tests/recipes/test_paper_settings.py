@@ -5,6 +5,7 @@ import pytest
 from runner.config import compose
 from runner.config.bind import bind
 from runner.core.clock import Clock
+from runner.report import cells
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +34,12 @@ def test_cdr(composed):
     config = composed("+recipe=noise/cdr")
     assert {"duration": "200ep", "batch_size": 64}.items() <= config.one("trainer").args.items()
     assert factors(config, [39, 40, 79, 80, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_elr_under_asymmetric_noise(composed):
+    """shengliu66/ELR, ELR/config_cifar10_asym.json."""
+    spec = cells.tables("noise/elr", "paper")["t1_asymmetric"]
+    found = {cell.row: cell.overrides for cell in cells.of_table("noise/elr", spec, "paper", [0]) if "0.4" in cell.col}
+    (elr,) = composed(*found["elr"])["with"]
+    assert (elr.args["lam"], elr.args["beta"]) == (1.0, 0.9)
+    assert list(found) == ["ce", "forward", "gce", "elr"]
