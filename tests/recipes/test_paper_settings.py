@@ -43,3 +43,8 @@ def test_elr_under_asymmetric_noise(composed):
     (elr,) = composed(*found["elr"])["with"]
     assert (elr.args["lam"], elr.args["beta"]) == (1.0, 0.9)
     assert list(found) == ["ce", "forward", "gce", "elr"]
+
+
+def test_sop(composed):
+    """shengliu66/SOP, config_cifar100.json: eta_min 0.0002 at lr 0.02."""
+    assert factors(composed("+recipe=noise/sop"), [0, 150, 300]) == pytest.approx([1, 0.505, 0.01])
