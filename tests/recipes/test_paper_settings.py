@@ -48,3 +48,22 @@ def test_elr_under_asymmetric_noise(composed):
 def test_sop(composed):
     """shengliu66/SOP, config_cifar100.json: eta_min 0.0002 at lr 0.02."""
     assert factors(composed("+recipe=noise/sop"), [0, 150, 300]) == pytest.approx([1, 0.505, 0.01])
+
+
+def test_logitclip(composed):
+    """hongxin001/LogitClip, train.py and algorithms/base_framework.py."""
+    config = composed("+recipe=noise/logitclip")
+    assert factors(config, [79, 80, 139, 140, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+    assert config.one("model").args == {"depth": 40, "width": 2, "dropout": 0.3}
+
+
+def test_alim(composed):
+    """zeroQiaoba/ALIM, example.sh and adjust_learning_rate_V1 of utils/utils_algo.py: down to a thousandth."""
+    config = composed("+recipe=noise/alim")
+    assert factors(config, [0, 500, 1000]) == pytest.approx([1, 0.5005, 0.001])
+    assert (config.one("model").args["depth"], config["with"][0].args["warmup"]) == (18, "80ep")
+
+
+def test_ncod(composed):
+    """wanifarooq/NCOD, implementation/configuration.json: PreActResNet34."""
+    assert composed("+recipe=noise/ncod").one("model").args == {"depth": 34, "preact": True}
