@@ -241,6 +241,8 @@ def test_verify(runner, tmp_path):
 
     again = ask("tiny", "--no-run", "--seeds", "1,0-1")
     assert again.returncode == 1
+    assert "verdict (one-sided)" in again.stdout
+    assert "effect [95 %, two-sided]" in again.stdout
     assert "bad on 0: failed, loss is" in again.stdout
     assert "a and b are the same runs" in again.stdout
     assert "'loss.nope'" in again.stdout
@@ -289,6 +291,8 @@ def test_the_scoreboard_keeps_other_seeds_and_lists_every_recipe(recipe, monkeyp
     line = next(part for part in page.splitlines() if part.startswith("| [noise/r](noise/r.yaml)"))
     assert "GCE \\| beats CE: `gce - ce >= 5`" in line
     assert "**held** 9 [7.25, 19] on 0-4 | **refuted** 9 [-1, 19] on 1000-1001 | 12 | 2030-01-02 | abc" in line
+    assert "a one-sided test at 95 %" in page
+    assert "two-sided 95 % interval" in page
     assert page.index("[tour]") < page.index("## noise") < page.index("[noise/r]")
     assert "own.yaml" not in page
 

@@ -72,7 +72,7 @@ def print_verdicts(verdicts: list, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 200)  # a file or a pipe has room
-    table = Table("recipe", "claim", "verdict", "effect", "seeds")
+    table = Table("recipe", "claim", "verdict (one-sided)", "effect [95 %, two-sided]", "seeds")
     for v in verdicts:
         word = f"{v.verdict} ({v.needed} more)" if v.needed else v.verdict
         claim = f"{escape(v.claim.say)}\n[dim]{escape(v.claim.condition)}[/]"

@@ -11,7 +11,7 @@ from runner.core.data import Batch
 from runner.core.errors import UserError
 
 build = importlib.import_module("runner.components.with.ncod").build
-RUNG = {"losses": "correct"}
+RUNG = {"batch": "adversarial", "losses": "correct"}
 
 
 def made(n=40, model=None, **options):
@@ -93,6 +93,31 @@ def test_features_are_what_the_classifier_was_given_in_training():
     expected = torch.tanh(x @ start["0.weight"].T + start["0.bias"])
     assert torch.allclose(torch.stack(list(seen.values())), expected, atol=1e-6)
     assert training.components[-1].object.features is None
+
+
+@pytest.mark.parametrize("looks", [1, 2])  # the second time an optimizer looks at a batch
+def test_passes_of_others_are_none_of_its_own(looks):
+    def trained(*others, steps=2):
+        training = loop(part(build(), "with/ncod", rung=RUNG), *others, n=40, duration=f"{steps}it")
+        training.run()
+        return training.state.per_sample["ncod/features"]
+
+    class Twice:
+        def step(self, state, grads, apply):
+            return (lambda: [grads() for _ in range(looks)][-1]), apply
+
+    class Stray:
+        """Passes other samples, more of them than a batch has, through the model between steps and in its own batch hook."""
+
+        def batch(self, state, batch):
+            state.model(state.data.train.x)
+
+        def step_end(self, state):
+            state.model(state.data.train.x)
+
+    twice = part(Twice(), "optimizer/twice", rung={"step": "own"})
+    stray = part(Stray(), "with/stray", rung={"batch": "mix", "step_end": "average"})
+    assert torch.equal(trained(twice), trained(twice, stray))
 
 
 def test_a_model_without_a_linear_layer_is_refused():

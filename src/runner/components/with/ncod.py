@@ -12,7 +12,7 @@ CARD = card(
     source="Wani et al. 2023; authors' code wanifarooq/NCOD, implementation/model/loss.py and configuration.json (rate 0.1, 0.3 for asymmetric noise)",
     off={"rate": 0.0, "centroids": False},
     close=True,
-    rung={"losses": "correct"},
+    rung={"batch": "adversarial", "losses": "correct"},
     tasks=("classification",),
     uses=("loss", "outputs"),
 )
@@ -44,6 +44,9 @@ class NCOD:
             rows = (y == c).nonzero()[:, 0]
             rows = rows[u[rows].argsort(stable=True)[: max(1, int(share * len(rows)))]]
             self.means[c] = state.per_sample["ncod/features"][rows].mean(0)
+
+    def batch(self, state, batch):
+        self.features = None  # an evaluation, or another's hook before, may have passed something through the model in training mode
 
     def losses(self, state, losses, batch):
         t, p, u = soft(batch.t, batch.z.shape[-1]), batch.z.float().softmax(-1), state.per_sample["ncod/u"][batch.i]

@@ -1,0 +1,69 @@
+"""Recipes at scale=paper against the numbers in the authors' code."""
+
+import pytest
+
+from runner.config import compose
+from runner.config.bind import bind
+from runner.core.clock import Clock
+from runner.report import cells
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with compose.composer() as call:
+        yield lambda *overrides: bind(call(compose.rewrite([*overrides, "scale=paper"])))
+
+
+def factors(config, epochs):
+    """The factors of the learning rate at the beginning of epochs, of 10 steps each."""
+    length = int(config.one("trainer").args["duration"].removesuffix("ep"))
+    factor = config.one("schedule").build()(Clock(10, 10 * length))
+    return [factor(10 * epoch) for epoch in epochs]
+
+
+@pytest.mark.parametrize("recipe", ["co_teaching", "co_teaching_plus", "jocor", "small_loss"])
+def test_the_rate_of_co_teaching_and_its_kin_falls_to_zero_from_epoch_80_of_200_on(composed, recipe):
+    """alpha_plan of main.py in bhanML/Co-teaching and xingruiyu/coteaching_plus, of algorithm/jocor.py in hongxin001/JoCoR."""
+    epochs = [0, 79, 80, 81, 140, 199]
+    expected = [1.0 if i < 80 else (200 - i) / (200 - 80) for i in epochs]
+    assert factors(composed(f"+recipe=noise/{recipe}"), epochs) == pytest.approx(expected)
+
+
+def test_cdr(composed):
+    """xiaoboxia/CDR, main.py: load_data sets 200 epochs for CIFAR-10."""
+    config = composed("+recipe=noise/cdr")
+    assert {"duration": "200ep", "batch_size": 64}.items() <= config.one("trainer").args.items()
+    assert factors(config, [39, 40, 79, 80, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_elr_under_asymmetric_noise(composed):
+    """shengliu66/ELR, ELR/config_cifar10_asym.json."""
+    spec = cells.tables("noise/elr", "paper")["t1_asymmetric"]
+    found = {cell.row: cell.overrides for cell in cells.of_table("noise/elr", spec, "paper", [0]) if "0.4" in cell.col}
+    (elr,) = composed(*found["elr"])["with"]
+    assert (elr.args["lam"], elr.args["beta"]) == (1.0, 0.9)
+    assert list(found) == ["ce", "forward", "gce", "elr"]
+
+
+def test_sop(composed):
+    """shengliu66/SOP, config_cifar100.json: eta_min 0.0002 at lr 0.02."""
+    assert factors(composed("+recipe=noise/sop"), [0, 150, 300]) == pytest.approx([1, 0.505, 0.01])
+
+
+def test_logitclip(composed):
+    """hongxin001/LogitClip, train.py and algorithms/base_framework.py."""
+    config = composed("+recipe=noise/logitclip")
+    assert factors(config, [79, 80, 139, 140, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+    assert config.one("model").args == {"depth": 40, "width": 2, "dropout": 0.3}
+
+
+def test_alim(composed):
+    """zeroQiaoba/ALIM, example.sh and adjust_learning_rate_V1 of utils/utils_algo.py: down to a thousandth."""
+    config = composed("+recipe=noise/alim")
+    assert factors(config, [0, 500, 1000]) == pytest.approx([1, 0.5005, 0.001])
+    assert (config.one("model").args["depth"], config["with"][0].args["warmup"]) == (18, "80ep")
+
+
+def test_ncod(composed):
+    """wanifarooq/NCOD, implementation/configuration.json: PreActResNet34."""
+    assert composed("+recipe=noise/ncod").one("model").args == {"depth": 34, "preact": True}
