@@ -184,6 +184,16 @@ def test_parity_of_views_and_extremes(name, kind):
 
 
 @both
+def test_high_norms_of_large_entries_do_not_overflow(kind):
+    logits, target = make(kind, 5, 7)
+    check(partial(clipped_cross_entropy, p=24.0), 40 * logits, target)
+    with dispatch.backend("reference"):
+        single, double = (clipped_cross_entropy(x, target, p=24.0, gradient=True) for x in (40 * logits, 40 * logits.double()))
+    for mine, expected in zip(single, double, strict=True):
+        torch.testing.assert_close(mine.double(), expected.double(), rtol=1e-4, atol=1e-6)
+
+
+@both
 @every
 def test_wide_rows(name, kind, narrow):
     """Rows over a quarter of the widest go through the log-softmax, or stay with the reference."""

@@ -235,7 +235,10 @@ def _lead(s: Tensor, dead: bool) -> Tensor:
 
 def _clip(s: Tensor, tau: float, p: float, dead: bool) -> Tensor:
     z = s.masked_fill(s == -torch.inf, 0) if dead else s
-    z = z * (tau / torch.linalg.vector_norm(z, p, -1, keepdim=True).clamp_min(tau))
+    unit = z.detach().abs().amax(-1, keepdim=True)
+    unit = unit.where(unit > 0, 1)  # high powers of large entries would overflow
+    norm = unit * torch.linalg.vector_norm(z / unit, p, -1, keepdim=True)
+    z = z * (tau / norm.clamp_min(tau))
     return z.masked_fill(s == -torch.inf, -torch.inf) if dead else z
 
 
