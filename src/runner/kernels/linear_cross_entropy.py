@@ -174,12 +174,12 @@ class _Pieces(torch.autograd.Function):
         elif share is None:
             made = _pass(hidden, weight, bias, *rest, *ctx.options, grad, learns)[1]
         else:
-            made = tuple(None if d is None else d * grad.to(d.dtype) for d in (dh, dw, db))
-        return *made, *[None] * 6
+            made = tuple(None if d is None else d * grad for d in (dh, dw, db))
+        return *(None if d is None else d.to(x.dtype) for d, x in zip(made, (hidden, weight, bias), strict=True)), *[None] * 6
 
 
 def _pass(hidden, weight, bias, target, exclude, ids, smoothing, ignore_index, grad, learns):
-    """The loss of each row and, if their `grad` is given, the gradients of what learns (else None), in the dtypes of the inputs."""
+    """The loss of each row and, if their `grad` is given, the gradients of what learns (else None), both in the accumulating type."""
     h, w, b = accumulator(hidden), accumulator(weight), None if bias is None else accumulator(bias)
     loss, made = h.new_empty(len(h)), [None] * 3
     if grad is not None:
@@ -205,7 +205,7 @@ def _pass(hidden, weight, bias, target, exclude, ids, smoothing, ignore_index, g
             made[1].addmm_(d.T, h[piece])
         if learns[2]:
             made[2] += d.sum(0)
-    return loss, tuple(None if d is None else d.to(x.dtype) for d, x in zip(made, (hidden, weight, bias), strict=True))
+    return loss, made
 
 
 # the kernels
