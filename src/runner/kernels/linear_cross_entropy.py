@@ -38,7 +38,7 @@ def linear_cross_entropy(
     Args:
         hidden: (..., d) of float32, bfloat16 or float16 (any float in the reference).
         weight: (C, d), of the dtype of `hidden` outside autocast.
-        target: class indices (...), or probabilities (..., C) of a float type, which take no gradient.
+        target: class indices (...) of an integer type, or probabilities (..., C) of a float type, which take no gradient.
         bias: (C,). -inf excludes a class.
         smoothing: e in [0, 1]; q = (1 - e) target + e / C.
         ignore_index: a class index whose samples have the loss 0 and no gradient.
@@ -49,6 +49,7 @@ def linear_cross_entropy(
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
     soft, lead = target.is_floating_point(), hidden.shape[:-1]
+    target = target if soft else target.long()
     if target.shape != (*lead, *weight.shape[:1] * soft):
         raise ValueError(f"targets of shape {tuple(target.shape)} for hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)}")
     if target.requires_grad:
