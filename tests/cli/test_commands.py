@@ -154,6 +154,14 @@ def test_every_command_explains_itself(capsys, command, flag):
         assert its in said
 
 
+def test_a_wrong_choice_of_kernels_in_the_environment_is_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("RUNNER_KERNELS", "fast")
+    with pytest.raises(SystemExit) as end:
+        main.main(["loss=gce"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("runner: RUNNER_KERNELS='fast' is not valid")
+
+
 def test_help_is_quick():
     """Nor does the help of a command import what takes a second."""
     code = (

@@ -1,12 +1,26 @@
 """Cross entropy against torch.nn.functional, and its kernel against the reference."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.kernels import cross_entropy, cross_entropy_with_gradient, dispatch
+from runner.kernels import (
+    bi_tempered_loss,
+    clipped_cross_entropy,
+    cross_entropy,
+    cross_entropy_with_gradient,
+    dispatch,
+    label_loss,
+    ldr_loss,
+    linear_cross_entropy,
+    partial_fc,
+    sampled_softmax,
+    sparsemax_loss,
+)
 from runner.kernels.cross_entropy import cross_entropy_backward, fused_cross_entropy
 
 TOLERANCE = {torch.float32: (1e-5, 1e-5), torch.float16: (2e-3, 1e-3), torch.bfloat16: (1.6e-2, 4e-3)}
@@ -189,3 +203,25 @@ def test_opcheck_and_compile(device):
         (got,) = torch.autograd.grad(torch.compile(f, fullgraph=True, backend="aot_eager")(logits), logits)
     assert dispatch.used() == {("cross_entropy", "triton", "rows"): 1, ("cross_entropy_backward", "triton", "rows"): 1}
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+@pytest.mark.parametrize("choice", ["reference", "triton"])
+def test_class_indices_of_every_integer_type(dtype, choice, device):
+    """uint8 is no mask."""
+    x, weight, y = torch.randn(5, 7, device=device), torch.randn(6, 7, device=device), torch.tensor([3, 0, 5, 1, 1], device=device)
+    losses = {
+        "cross_entropy": cross_entropy,
+        "mean": partial(cross_entropy, reduction="mean", weight=torch.rand(7, device=device)),
+        "label_loss": partial(label_loss, active="gce"),
+        "ldr": ldr_loss,
+        "bi_tempered": bi_tempered_loss,
+        "clipped": clipped_cross_entropy,
+        "sparsemax": sparsemax_loss,
+        "linear": lambda x, y: linear_cross_entropy(x, weight, y, ignore_index=1),
+        "sampled": lambda x, y: sampled_softmax(x, weight, y, y[:3], torch.ones(3, device=device), ignore_index=1),
+        "partial_fc": lambda x, y: partial_fc(x, weight, y, ignore_index=1),
+    }
+    with dispatch.backend(choice):
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss(x, y.to(dtype)), loss(x, y), rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 
+from runner.execution.assemble import use_kernels
 from runner.kernels import dispatch, softmax, topk_mask
 
 
@@ -89,3 +90,10 @@ def test_environment_sets_the_first_choice_and_triton_is_not_imported():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.stdout.split() == ["reference", "False"]
     assert "ValueError: backend 'fast': choose one of auto, reference, triton" in ran.stderr
+
+
+def test_auto_of_a_run_leaves_the_choice_to_the_environment(monkeypatch):
+    monkeypatch.setattr(dispatch, "first_choice", "reference")
+    for asked, chosen in (("triton", "triton"), ("auto", "reference")):
+        use_kernels(asked)
+        assert dispatch.chosen() == chosen

@@ -116,6 +116,14 @@ def test_reference_gradients(alpha, kind):
 
 
 @every
+def test_a_learnt_target_may_have_zeros(alpha):
+    """The slope of its entropy there is that of p / (alpha (alpha - 1)) alone."""
+    z, t = torch.randn(3, 4, dtype=torch.float64), torch.tensor([[0.0, 0.5, 0.5, 0.0]] * 3, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(entmax_loss(z, t, alpha).sum(), t)
+    torch.testing.assert_close(grad, -z - (1 - alpha * t.detach() ** (alpha - 1)) / (alpha * (alpha - 1)))
+
+
+@every
 @both
 @pytest.mark.parametrize("cols", [1, 2, 3, 127])
 def test_parity(alpha, kind, cols):

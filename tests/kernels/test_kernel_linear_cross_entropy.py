@@ -94,6 +94,18 @@ def test_half_precision(kind, dtype, backend):
         check(*make(kind, 9, 6, 11, dtype), 0.1, reduction)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_half_precision_under_a_loss_scale(reduction, backend):
+    """The gradients are rounded after the scale, which is more than float16 holds."""
+    inputs, target = make("hard", 9, 6, 11, torch.float16)
+    inputs = [(x.detach() / 64).requires_grad_() for x in inputs[:2]]
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    for f, leaves in ((linear_cross_entropy, inputs), (composition, double)):
+        (f(*leaves, target, reduction=reduction).sum() * 65536).backward()
+    for x, reference in zip(inputs, double, strict=True):
+        torch.testing.assert_close(x.grad.double(), reference.grad, rtol=4e-3, atol=4e-3 * reference.grad.abs().max().item())
+
+
 @kinds
 def test_views_and_leading_dimensions(kind, backend):
     """Transposed and strided inputs; hidden of more than two dimensions."""

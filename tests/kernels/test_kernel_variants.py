@@ -146,6 +146,14 @@ def test_gumbel_softmax_samples_the_softmax(backend, device):
     assert ((counts - expected) ** 2 / expected).sum() < 23.5
 
 
+def test_gumbel_noise_of_the_largest_word_is_finite(backend, device):
+    """Of entry (26, 138) under seed 1 all upper 24 bits are ones."""
+    noise = gumbel_noise((27, 139), 1, device)
+    assert noise[26, 138] == noise.max() == -torch.tensor(2**-24).log().to(device)
+    y = gumbel_softmax(torch.zeros(27, 139, device=device), seed=1)
+    torch.testing.assert_close(y[26], noise[26].softmax(-1))
+
+
 def test_gumbel_softmax_hard(backend, device):
     x = torch.randn(6, 7, device=device, requires_grad=True)
     hard, soft = gumbel_softmax(x, hard=True, seed=2), gumbel_softmax(x, seed=2)

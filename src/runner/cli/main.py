@@ -84,5 +84,9 @@ def dispatch(argv: list[str]) -> int | None:
     if name == "run" and {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
+    if backend := os.environ.get("RUNNER_KERNELS"):
+        from runner.config.settings import SECTIONS
+
+        SECTIONS["kernels"].parameters["backend"].check("RUNNER_KERNELS", backend)
     command = importlib.import_module(f"runner.cli.{name}")
     return command.main(argv[1:] if name == argv[0] else argv)

@@ -34,7 +34,8 @@ def kernels(backend: Literal["auto", "reference", "triton"] = "auto"):
     """The fused operations.
 
     Args:
-        backend: `reference` is plain torch; `triton` fails where it cannot run. Does not change the result.
+        backend: `auto` is what RUNNER_KERNELS says, else `triton` on a GPU where it can run; `reference` is plain torch; `triton` fails where
+            it cannot run. Does not change the result.
     """
 
 

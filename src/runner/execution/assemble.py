@@ -115,4 +115,4 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
 def use_kernels(backend: str) -> None:
     from runner.kernels import dispatch
 
-    dispatch.backend(backend)
+    dispatch.backend(dispatch.first_choice if backend == "auto" else backend)

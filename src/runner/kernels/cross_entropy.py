@@ -70,7 +70,9 @@ def cross_entropy_with_gradient(
 
 
 def broadcast_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both over the same leading dimensions; class indices as int64, which torch takes."""
     soft = target.is_floating_point()
+    target = target if soft else target.long()
     if target.shape == (logits.shape if soft else logits.shape[:-1]):
         return logits, target
     if soft and target.shape[-1] != logits.shape[-1]:

@@ -125,4 +125,5 @@ def kernel(name: str, mutates: tuple[str, ...] = ()) -> Callable:
     return define
 
 
-backend(os.environ.get("RUNNER_KERNELS", "auto"))
+first_choice = os.environ.get("RUNNER_KERNELS") or "auto"
+backend(first_choice)

@@ -61,7 +61,8 @@ def _shannon(logits: Tensor, target: Tensor, ignore_index: int, gradient: bool) 
 
 
 def _entropy(p: Tensor, alpha: float) -> Tensor:
-    power = p.square() if alpha == 2 else p * p.sqrt() if alpha == 1.5 else p**alpha
+    root = alpha == 1.5 and not p.requires_grad  # faster, but its slope at 0 is 0 * inf
+    power = p.square() if alpha == 2 else p * p.sqrt() if root else p**alpha
     return (p - power).sum(-1) / (alpha * (alpha - 1))
 
 

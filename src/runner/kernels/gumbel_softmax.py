@@ -2,7 +2,7 @@
 
 y = softmax((x + g) / tau) with g = -log(-log u); Jang, Gu & Poole 2017, equation 2, Maddison, Mnih & Teh 2017. Entry (row, column) of the
 tensor, with `dim` last and the other dimensions flattened, takes word column % 4 of Philox4x32-10 (Salmon et al. 2011) at the counter
-(column // 4, row mod 2^32, row // 2^32, 0) under the key `seed`; u is its upper 24 bits, centred.
+(column // 4, row mod 2^32, row // 2^32, 0) under the key `seed`; u is its upper 24 bits, centred, below 1.
 """
 
 import math
@@ -54,7 +54,7 @@ def gumbel_noise(shape: tuple[int, ...], seed: int | Tensor, device: torch.devic
     row = torch.arange(rows, device=device)[:, None]
     counters = (torch.arange(-(-cols // 4), device=device)[None], row & MASK, row >> 32, torch.zeros_like(row))
     words = torch.stack(torch.broadcast_tensors(*philox(counters, seed)), -1).flatten(-2)[:, :cols]
-    u = ((words >> 8).float() + 0.5) * 2**-24
+    u = (((words >> 8).float() + 0.5) * 2**-24).clamp_max(1 - 2**-24)  # the last of them would round to 1, and its noise be inf
     return (-(-u.log()).log()).view(shape)
 
 

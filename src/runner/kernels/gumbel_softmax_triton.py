@@ -19,7 +19,7 @@ def _forward(x, seed, y, rows, cols, x_stride, scale, HEIGHT: tl.constexpr, WIDT
     zero = four * 0
     a, b, c, d = tl.philox(tl.load(seed), four, zero + row.to(tl.uint32), zero + (row >> 32).to(tl.uint32), zero)
     word = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [HEIGHT, WIDTH])
-    u = ((word >> 8).to(tl.int32).to(tl.float32) + 0.5) * 5.9604644775390625e-08
+    u = tl.minimum(((word >> 8).to(tl.int32).to(tl.float32) + 0.5) * 5.9604644775390625e-08, 0.999999940395355224609375)
     s = (s - tl.log(-tl.log(u))) * scale
     top = tl.max(s, 1)[:, None]
     e = tl.exp(s - tl.where(top == float("-inf"), 0.0, top))

@@ -183,11 +183,12 @@ def _bi_tempered(s, t, live, t1, t2, STEPS: tl.constexpr, HEAVY: tl.constexpr, L
             scaled = shifted * tl.exp2((1 - t2) * tl.log2(tl.where(total == 0, 1.0, total)))
         total = _row_sum(_exp_t(scaled, t2, HEAVY))
         level = (1 - tl.exp2((t2 - 1) * tl.log2(tl.where(total == 0, 1.0, total)))) / (1 - t2)
-        first = _exp_t(shifted - level, t2, HEAVY)
-        escort = _power(first, t2)
-        slope = _row_sum(escort)
-        slope = tl.where(slope == 0, 1.0, slope)
-        level += (_row_sum(first) - 1) / slope
+        for _step in tl.static_range(2):
+            p = _exp_t(shifted - level, t2, HEAVY)
+            escort = _power(p, t2)
+            slope = _row_sum(escort)
+            slope = tl.where(slope == 0, 1.0, slope)
+            level += (_row_sum(p) - 1) / slope
         p = _exp_t(shifted - level, t2, HEAVY)
         escort /= slope
     else:

@@ -38,7 +38,7 @@ def linear_cross_entropy(
     Args:
         hidden: (..., d) of float32, bfloat16 or float16 (any float in the reference).
         weight: (C, d), of the dtype of `hidden` outside autocast.
-        target: class indices (...), or probabilities (..., C) of a float type, which take no gradient.
+        target: class indices (...) of an integer type, or probabilities (..., C) of a float type, which take no gradient.
         bias: (C,). -inf excludes a class.
         smoothing: e in [0, 1]; q = (1 - e) target + e / C.
         ignore_index: a class index whose samples have the loss 0 and no gradient.
@@ -49,6 +49,7 @@ def linear_cross_entropy(
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
     soft, lead = target.is_floating_point(), hidden.shape[:-1]
+    target = target if soft else target.long()
     if target.shape != (*lead, *weight.shape[:1] * soft):
         raise ValueError(f"targets of shape {tuple(target.shape)} for hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)}")
     if target.requires_grad:
@@ -174,12 +175,12 @@ class _Pieces(torch.autograd.Function):
         elif share is None:
             made = _pass(hidden, weight, bias, *rest, *ctx.options, grad, learns)[1]
         else:
-            made = tuple(None if d is None else d * grad.to(d.dtype) for d in (dh, dw, db))
-        return *made, *[None] * 6
+            made = tuple(None if d is None else d * grad for d in (dh, dw, db))
+        return *(None if d is None else d.to(x.dtype) for d, x in zip(made, (hidden, weight, bias), strict=True)), *[None] * 6
 
 
 def _pass(hidden, weight, bias, target, exclude, ids, smoothing, ignore_index, grad, learns):
-    """The loss of each row and, if their `grad` is given, the gradients of what learns (else None), in the dtypes of the inputs."""
+    """The loss of each row and, if their `grad` is given, the gradients of what learns (else None), both in the accumulating type."""
     h, w, b = accumulator(hidden), accumulator(weight), None if bias is None else accumulator(bias)
     loss, made = h.new_empty(len(h)), [None] * 3
     if grad is not None:
@@ -205,7 +206,7 @@ def _pass(hidden, weight, bias, target, exclude, ids, smoothing, ignore_index, g
             made[1].addmm_(d.T, h[piece])
         if learns[2]:
             made[2] += d.sum(0)
-    return loss, tuple(None if d is None else d.to(x.dtype) for d, x in zip(made, (hidden, weight, bias), strict=True))
+    return loss, made
 
 
 # the kernels

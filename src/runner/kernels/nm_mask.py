@@ -7,7 +7,6 @@ Neural Networks From Scratch", section 3.2).
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import dispatch
 from .layout import magnitude
@@ -26,7 +25,8 @@ def nm_prune(w: Tensor, n: int, m: int, dim: int = -1) -> tuple[Tensor, Tensor]:
 def sr_ste(w: Tensor, n: int, m: int, dim: int = -1, decay: float = 2e-4) -> Tensor:
     """The pruned weights; all weights get the whole gradient, and pruned ones decay * w beside it. Arguments as `nm_mask`.
 
-    This is not the gradient of a function, so that there is no second derivative.
+    This is not the gradient of a function. Without decay a second derivative is straight-through as well: the Hessian H in the weights that
+    the layer computes with, so that mask H mask is that of f(w * mask). With decay there is none.
     """
     if dispatch.fused("nm_mask", w, _fit(w, n, m, dim)):
         return fused_nm(w, n, m, dim % w.ndim, True, decay)[0]
@@ -68,10 +68,16 @@ class _SrSte(torch.autograd.Function):
         ctx.save_for_backward(w, mask)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         w, mask = ctx.saved_tensors
-        return grad + ctx.decay * w * ~mask, None, None
+        return _straight(grad, ctx.decay) if torch.is_grad_enabled() else grad + ctx.decay * w * ~mask, None, None
+
+
+def _straight(grad: Tensor, decay: float) -> Tensor:
+    """The gradient where a second derivative was asked for, whose pass would add the decay once more."""
+    if decay:
+        raise RuntimeError("sr_ste with decay cannot be differentiated twice")
+    return grad
 
 
 @dispatch.kernel("nm_mask")
@@ -111,6 +117,8 @@ def _backward(ctx, grad, _):
         grad = None
     elif not w:
         grad = grad * mask
+    elif torch.is_grad_enabled():
+        grad = _straight(grad, ctx.decay)
     else:
         grad = sr_ste_backward(grad, w[0], mask, ctx.decay)
     return grad, None, None, None, None, None

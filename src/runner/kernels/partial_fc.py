@@ -42,7 +42,7 @@ def partial_fc(
     Args:
         hidden: (n, d) samples of this process, as many on every process.
         weight: (classes here, d). Classes are numbered through the processes, in the order of their ranks.
-        target: (n,) class indices over all processes.
+        target: (n,) class indices over all processes, of an integer type.
         rate: in (0, 1]; share of its classes that a process keeps, where its batch's targets are not more. 1 is the whole softmax.
         scale: s; the logits are s cos(angle) of normalised samples and weights.
         arc: margin added to the target's angle (ArcFace; beyond pi the continuation of the authors' code).
@@ -61,6 +61,7 @@ def partial_fc(
     if (arc or cos) and not normalise:
         raise ValueError("margins need normalise")
     many = dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+    target = target.long()
     n, valid = len(target), target != ignore_index
     mine = slice(0, n)
     if many:

@@ -30,7 +30,7 @@ def sampled_softmax(
     Args:
         hidden: (..., d) of float32, bfloat16 or float16 (any float in the reference).
         weight: (C, d).
-        target: class indices (...).
+        target: class indices (...) of an integer type.
         samples: (m,) classes, which may repeat, drawn for all rows.
         expected: (m,) expected number of times that each of `samples` is drawn, positive; `draw_classes` gives both.
         bias: (C,).
@@ -40,6 +40,7 @@ def sampled_softmax(
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
     hidden, weight, bias = _matched(hidden, weight, bias)
+    target, samples = target.long(), samples.long()
     valid = target != ignore_index
     own = target.where(valid, 0)
     offset = -accumulator(expected).log()

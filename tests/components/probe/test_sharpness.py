@@ -6,7 +6,9 @@ from small import loop
 from torch import nn
 
 from runner.components.probe import sharpness
+from runner.components.sparsity import nm
 from runner.core.data import Split
+from runner.core.events import Component
 
 
 class Linear(nn.Module):
@@ -69,6 +71,23 @@ def test_a_tiny_network_against_its_full_hessian(masked):
     expected = torch.linalg.eigvalsh(hessian[free][:, free])[-1]
     found = sharpness.build(samples=1000, iterations=300).measure(training.state, training.state.data.train)
     assert float(found["sharpness"]) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_pruned_weights_are_no_part_of_the_function():
+    """Of N:M layers, whose gradients are straight-through: the Hessian in the weights that are kept."""
+    training = loop(Component("sparsity/nm", nm.build(1, 4, lam=0.0), nm.CARD), n=24, duration="10it")
+    training.run()
+    state, train = training.state, training.state.data.train
+    state.model.eval()
+    kept = state.model[3].weight.detach() != 0
+    dense = loop(n=24, duration="10it")  # the same network, with the pruned weights at zero
+    dense.state.model.load_state_dict({name.replace("parametrizations.weight.original", "weight"): w for name, w in state.model.state_dict().items()})
+    with torch.no_grad():
+        dense.state.model[3].weight.mul_(kept)
+    dense.state.model.eval()
+    free = torch.cat([(kept if name == "3.weight" else torch.ones_like(p) > 0).flatten() for name, p in dense.state.model.named_parameters()])
+    expected = torch.linalg.eigvalsh(full_hessian(dense, torch.arange(24))[free][:, free])[-1]
+    assert float(sharpness.build(iterations=300).measure(state, train)["sharpness"]) == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_fused_attention_has_a_second_derivative_too():

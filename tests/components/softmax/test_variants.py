@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from runner import UserError
 from runner.components.model._attention import Attention
 from runner.components.softmax import adaptive_temperature, scalable, self_adjust, softmax, sparse_topk, stablemax, top_n_sigma
 
@@ -72,6 +73,11 @@ def test_scalable_learns_a_scale_for_each_layer_or_head():
         weights = many(z)
     assert torch.allclose(weights[0, 0], (0.43 * math.log(64) * z[0, 0]).softmax(-1))
     assert torch.allclose(weights[0, 1], z[0, 1].softmax(-1))
+
+
+def test_heads_that_the_model_has_not_are_said_when_it_is_made():
+    with pytest.raises(UserError, match=r"softmax\.heads=3 does not fit a model of 2 heads"):
+        Attention(8, 2, scalable.build(heads=3))
 
 
 def test_top_n_sigma_drops_the_noise_and_temperature_does_not_bring_it_back():

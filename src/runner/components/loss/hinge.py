@@ -15,9 +15,9 @@ def build():
     """max(0, 1 + max_{c != y} z_c - z_y), per sample; of soft targets the mean over labels drawn from them."""
 
     def loss(logits, target):
-        classes = logits.shape[-1]
-        itself = torch.eye(classes, dtype=torch.bool, device=logits.device)
-        rival = logits.unsqueeze(-2).expand(*logits.shape, classes).masked_fill(itself, -torch.inf).amax(-1)  # (..., C): the best of the others
+        best, at = F.pad(logits, (0, 1), value=-torch.inf).topk(2)  # a single class has no rival
+        classes = torch.arange(logits.shape[-1], device=logits.device)
+        rival = torch.where(classes == at[..., :1], best[..., 1:], best[..., :1])  # (..., C): the best of the others
         return expected(F.relu(1 + rival - logits), target)
 
     return loss

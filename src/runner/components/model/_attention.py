@@ -6,18 +6,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from runner.core.errors import UserError
+
 
 class Attention(nn.Module):
     """Multi-head self-attention (B, T, width) -> (B, T, width).
 
     Args:
-        normaliser: () -> callable, scores (..., T) -> weights over the last dimension; called once, a module of its own becomes a part of this one.
+        normaliser: () -> callable, scores (..., T) -> weights over the last dimension; called once, a module of its own becomes a part of this one,
+            and its `heads` is 1 or the number of heads.
         causal: the longest sequence, where a position sees itself and those before it: the scores of later ones are -inf before the normaliser.
     """
 
     def __init__(self, width: int, heads: int, normaliser: Callable, causal: int | None = None):
         super().__init__()
         self.heads, self.normalise = heads, normaliser()
+        if (own := getattr(self.normalise, "heads", 1)) not in (1, heads):
+            raise UserError(f"softmax.heads={own} does not fit a model of {heads} heads: it takes 1 or {heads}")
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         mask = None if causal is None else torch.full((causal, causal), -math.inf).triu(1)
         self.register_buffer("mask", mask, persistent=False)

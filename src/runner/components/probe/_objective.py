@@ -1,6 +1,7 @@
 """The mean training loss of fixed samples as a function of the trainable parameters: its values, gradients and Hessian products.
 
-Nothing here touches `.grad`, and weights that are moved are put back bit for bit. Masked weights do not move, so they are no part of it.
+Nothing here touches `.grad`, and weights that are moved are put back bit for bit. Weights that are masked or pruned do not move, so they
+are no part of it.
 """
 
 import torch
@@ -14,6 +15,13 @@ def draw(split, count: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(len(split), generator=generator)[:count]
 
 
+def _mask(state, name: str, p: Tensor) -> Tensor | None:
+    """Which entries of a parameter the loss depends on, or None for all: not the masked, and not what the parametrization of its layer prunes."""
+    if name.endswith(".original") and hasattr(pattern := state.model.get_submodule(name.removesuffix(".original"))[0], "mask"):
+        return pattern.mask(p)
+    return state.masks.get(name)
+
+
 class Objective:
     """The mean of `state.loss` over rows of a split, computed `state.eval_batch` rows at a time in the model's present mode."""
 
@@ -22,7 +30,7 @@ class Objective:
         self.pieces = [split.fetch(part) for part in rows.split(state.eval_batch)]
         named = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
         self.parameters = list(named.values())
-        self.masks = [state.masks.get(name) for name in named]
+        self.masks = [_mask(state, name, p) for name, p in named.items()]
 
     def free(self, vector) -> list[Tensor]:
         """A direction in which no masked weight moves."""

@@ -11,6 +11,7 @@ CARD = card(paper="ssmax2025", arxiv="2501.19399", source="Nakanishi 2025, defin
 class Scalable(nn.Module):
     def __init__(self, scale, heads, bias):
         super().__init__()
+        self.heads = heads
         shape = (heads, 1, 1) if heads > 1 else ()
         self.scale = nn.Parameter(torch.full(shape, scale))
         self.bias = nn.Parameter(torch.zeros(shape)) if bias else 0.0
