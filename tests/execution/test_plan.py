@@ -167,6 +167,13 @@ def test_a_store_that_moved_takes_its_plans_along(tmp_path):
     assert read(moved).store.folder == tmp_path / "elsewhere"
 
 
+def test_variables_that_a_recipe_reads_are_part_of_what_was_asked(recipe, monkeypatch):
+    recipe("'${oc.decode:${oc.env:RATE}}'")
+    for rate in ("0.1", "0.3", "0.1"):
+        monkeypatch.setenv("RATE", rate)
+        assert [job.plain["noise"]["rate"] for job in planned(["+recipe=mine", "seed=0,1"]).jobs] == [float(rate)] * 2
+
+
 def test_a_thousand_jobs_are_planned_in_seconds():
     """Processor time, the better of two tries: 10 s cold, 1 s where nothing has changed."""
     code = "import sys; from runner.execution.plan import planned; assert len(planned(sys.argv[1:]).jobs) == 1000"
