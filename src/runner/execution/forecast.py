@@ -66,7 +66,7 @@ def forecast(plan: Plan, states: dict[str, str], slots: int, probing: bool = Fal
         slots: jobs at once.
         probing: run a few steps of each kind of job of which nothing is known.
     """
-    left: list[Job] = [job for job in plan.jobs if states[job.id] not in ("done", "running")]
+    left: list[Job] = [job for job in plan.jobs if job.left(states[job.id]) and states[job.id] != "running"]
     if not left:
         return 0.0, 0
     seconds = known(plan)

@@ -35,6 +35,10 @@ class Job:
     def name(self) -> str:
         return " ".join(self.own) or self.id
 
+    def left(self, state: str) -> bool:
+        """Whether it is to be run where its record is in a state; with fresh=true what is done is too."""
+        return state != "done" or self.plain["fresh"]
+
 
 @dataclass(frozen=True)
 class Plan:
