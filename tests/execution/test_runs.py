@@ -8,11 +8,13 @@ import threading
 import time
 
 import pytest
+import torch
 
 from runner.config import compose
 from runner.config.bind import bind
 from runner.core.errors import Stopped, UserError
 from runner.execution import identity
+from runner.execution.checkpoint import Checkpoints
 from runner.execution.identity import canonical, run_id
 from runner.execution.record import Record
 from runner.execution.run import Failed, execute
@@ -132,6 +134,25 @@ def test_killed_between_the_last_checkpoint_and_the_end(tmp_path, display):
     again, ended = execute(config(tmp_path), display)
     assert ended["summary"] == done["summary"]
     assert again.state == "done"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_that_began_on_a_gpu_goes_on_without_one(tmp_path, moved):
+    made = config(tmp_path, "with=mixup")
+    with pytest.raises(Stopped):
+        execute(made, Interrupted(5))
+    checkpoints = Checkpoints(Record(made).file("checkpoints"), 1.0)
+    saved = checkpoints.load()
+    if moved:
+        streams = saved["state"]["rng"]
+        assert streams
+        saved["state"]["rng"] = {key.replace("@cpu", "@cuda"): torch.zeros(16, dtype=torch.uint8) for key in streams}
+        checkpoints.newest().unlink()
+        checkpoints.save(5, {**saved, "cuda": torch.zeros(16, dtype=torch.uint8)})
+    _, done = execute(made, shown := Interrupted(None))
+    assert done
+    assert any("goes on at step 5" in line for line in shown.lines)
+    assert any("its numbers differ from here on" in line for line in shown.lines) == moved
 
 
 @pytest.mark.parametrize("changed", [False, True])

@@ -95,7 +95,8 @@ def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
         world.tell(saved)
         if saved:
             snapshot.load(loop, saved)
-            display.say(f"run {record.id} goes on at step {loop.state.step}")
+            moved = (saved["cuda"] is None) == (loop.state.device.type == "cuda")
+            display.say(f"run {record.id} goes on at step {loop.state.step}" + ", on another device: its numbers differ from here on" * moved)
         if saved and before not in (None, data):  # of another machine it may differ in the last digits
             display.say(f"the data of run {record.id} is not what it began with (fingerprint {data}, was {before}); 'fresh=true' begins again")
         record.open(saved["extra"] if saved else None, data)
