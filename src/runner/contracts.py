@@ -7,6 +7,7 @@ contracts.determinism("loss", "gce")        # raises AssertionError, or Skip whe
 import contextlib
 import copy
 import difflib
+import functools
 import inspect
 import io
 import os
@@ -169,7 +170,9 @@ def determinism(group: str, option: str) -> None:
 
 
 def resume(group: str, option: str) -> None:
-    """Stopped in the middle of an epoch, saved as plain data and loaded by another loop, it ends like the straight run."""
+    """Stopped in the middle of the first epoch and of the second, where later phases are, saved as plain data and loaded by another loop,
+    it ends like the straight run.
+    """
     _runs(group)
     tree = config(group, option)
     straight = trace(tree)
@@ -177,21 +180,21 @@ def resume(group: str, option: str) -> None:
     class Halt(Exception):
         pass
 
-    def halt(loop):
-        if loop.state.step == LENGTH // 2 - 2:
+    def halt(stop, loop):
+        if loop.state.step == stop:
             raise Halt
 
-    rows: list = []
-    first = start(tree, rows.append)
-    with contextlib.suppress(Halt):
-        first.run(halt)
-    file = io.BytesIO()
-    torch.save(snapshot.save(first), file)
-    file.seek(0)
-    second = start(tree, rows.append)
-    snapshot.load(second, torch.load(file, weights_only=True))
-    second.run()
-    same(straight, (rows, second.state.weights()))
+    rows, file = [], None
+    for stop in (LENGTH // 2 - 2, LENGTH * 3 // 4, None):
+        loop = start(tree, rows.append)
+        if file:
+            file.seek(0)
+            snapshot.load(loop, torch.load(file, weights_only=True))
+        with contextlib.suppress(Halt):
+            loop.run(functools.partial(halt, stop))
+        file = io.BytesIO()
+        torch.save(snapshot.save(loop), file)
+    same(straight, (rows, loop.state.weights()))
 
 
 def off_switch(group: str, option: str) -> None:

@@ -143,6 +143,19 @@ def test_component_state_round_trip():
     assert str(second.optimizer.state_dict()) == str(first.optimizer.state_dict())
 
 
+def test_generators_of_another_kind_of_device_stay_as_they_are():
+    streams, generator = Streams(3), torch.Generator().manual_seed(5)
+    torch.rand(3, generator=streams("mine"))
+    saved = streams.state_dict()
+    other = Streams(3)
+    other.load_state_dict({"augment@cuda": torch.zeros(16, dtype=torch.uint8), **saved}, torch.device("cpu"))
+    assert other.state_dict().keys() == {"mine@cpu"}
+    assert torch.equal(torch.rand(3, generator=other("mine")), torch.rand(3, generator=streams("mine")))
+    before = generator.get_state()
+    assert snapshot.unpack(generator, torch.zeros(16, dtype=torch.uint8), "cpu") is generator
+    assert torch.equal(generator.get_state(), before)
+
+
 @pytest.mark.parametrize("at", [1, 4, 5, 7, 10])
 def test_resume_at_any_step_is_the_straight_run(at):
     class Halt(Exception):

@@ -5,9 +5,11 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from runner.cli import sweep
 from runner.config import compose, recipes, registry
 from runner.config.bind import bind
 from runner.core.errors import UserError
@@ -39,8 +41,8 @@ def recipe(tmp_path):
         for cached in (recipes.names, recipes.read, registry.folders, registry.options):
             cached.cache_clear()
 
-    def edit(rate):
-        text = f"defaults: [{{override /noise: symmetric}}]\nnoise: {{rate: {rate}}}\npaper: {{key: mine, title: Mine, family: noise}}\n"
+    def edit(rate, more=""):
+        text = f"defaults: [{{override /noise: symmetric}}]\nnoise: {{rate: {rate}}}\npaper: {{key: mine, title: Mine, family: noise}}\n{more}\n"
         (folder / "recipe" / "mine.yaml").write_text(text)
         forget()
 
@@ -137,6 +139,39 @@ def test_a_plan_is_in_the_store_that_it_names(tmp_path):
     moved = tmp_path / "elsewhere.jsonl"
     moved.write_bytes(plan.file.read_bytes())
     assert read(moved).store.folder == Path("there")
+
+
+@pytest.mark.parametrize("asked", ["++store=there", "+store=there", "+recipe=mine", "store=there"])
+def test_however_a_plan_names_its_store_it_keeps_it(tmp_path, recipe, asked):
+    recipe(0.1, "store: there")
+    for _ in range(2):
+        plan = planned([asked, "seed=0,1"])
+        assert plan.store.folder == Path("there")
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(plan.file.read_bytes())
+    assert read(copy).store.folder == Path("there")
+
+
+def test_the_plan_of_a_sweep_is_in_its_store(monkeypatch):
+    """Where `runner runs gc` looks."""
+    plan = planned(["++store=there", "seed=0,1"])
+    monkeypatch.setattr(sweep, "Pool", lambda *_: SimpleNamespace(run=dict))
+    sweep.run(plan, display=object())
+    assert [ids(read(file)) for file in Path("there/plans").iterdir()] == [ids(plan)]
+
+
+def test_a_store_that_moved_takes_its_plans_along(tmp_path):
+    file = planned(["store=there", "seed=0,1"]).file
+    Path("there").rename("elsewhere")
+    moved = tmp_path / "elsewhere" / "plans" / file.name
+    assert read(moved).store.folder == tmp_path / "elsewhere"
+
+
+def test_variables_that_a_recipe_reads_are_part_of_what_was_asked(recipe, monkeypatch):
+    recipe("'${oc.decode:${oc.env:RATE}}'")
+    for rate in ("0.1", "0.3", "0.1"):
+        monkeypatch.setenv("RATE", rate)
+        assert [job.plain["noise"]["rate"] for job in planned(["+recipe=mine", "seed=0,1"]).jobs] == [float(rate)] * 2
 
 
 def test_a_thousand_jobs_are_planned_in_seconds():

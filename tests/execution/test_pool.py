@@ -171,6 +171,21 @@ def test_what_is_done_is_not_run_again(planned, ids, seen):
     assert Pool(planned, idle, seen).run() == dict.fromkeys(ids, "done")
 
 
+def test_fresh_runs_again_what_is_done_once(planned, ids, seen):
+    """A retry goes on with what the first try began; what was not begun when the sweep is stopped is missing, whatever was there before."""
+    planned = replace(planned, jobs=tuple(replace(job, plain={**job.plain, "fresh": True}) for job in planned.jobs))
+    for run, state in zip(ids, ("done", "done", "stopped", "done")):
+        record(planned, run, state)
+    launcher = Scripted({ids[1]: [FAILED, DONE]})
+    assert Pool(planned, launcher, seen, retries=1).run() == dict.fromkeys(ids, "done")
+    assert sorted(launcher.begun) == sorted([*ids, ids[1]])
+    states = Pool(planned, Scripted({ids[1]: [FAILED]}), seen, fail_fast=True).run()
+    assert [states[run] for run in ids] == ["done", "failed", "stopped", "missing"]
+    launcher = Scripted({})
+    states = Pool(planned, launcher, seen, only=("missing",)).run()
+    assert launcher.begun == [ids[2]]
+
+
 @pytest.mark.parametrize(("only", "run"), [(("failed",), [0]), (("missing",), [1, 3]), (("stale",), [2]), (("failed", "stale"), [0, 2])])
 def test_only(planned, ids, seen, only, run):
     for k, state in {0: "failed", 1: "stopped", 2: "stale"}.items():

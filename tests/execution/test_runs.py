@@ -8,11 +8,13 @@ import threading
 import time
 
 import pytest
+import torch
 
 from runner.config import compose
 from runner.config.bind import bind
-from runner.core.errors import UserError
+from runner.core.errors import Stopped, UserError
 from runner.execution import identity
+from runner.execution.checkpoint import Checkpoints
 from runner.execution.identity import canonical, run_id
 from runner.execution.record import Record
 from runner.execution.run import Failed, execute
@@ -86,20 +88,27 @@ def test_killed_at_random_moments_it_ends_like_the_straight_run(tmp_path, displa
     assert summary["summary"] == done["summary"]
 
 
+class Interrupted(Silent):
+    """Asks its own process to stop at a step."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.lines = at, []
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def step(self, loop):
+        if loop.state.step == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path, display):
     overrides = ("trainer.duration=20ep",)
     record, _ = execute(config(tmp_path / "a", *overrides), display)
     made = config(tmp_path / "b", *overrides)
-
-    class Interrupt(Silent):
-        def step(self, loop):
-            if loop.state.step == 100:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    from runner.core.errors import Stopped
-
     with pytest.raises(Stopped, match="stopped at step 100"):
-        execute(made, Interrupt())
+        execute(made, Interrupted(100))
     assert Record(made).state == "stopped"
     said = []
     display.say = said.append
@@ -125,6 +134,25 @@ def test_killed_between_the_last_checkpoint_and_the_end(tmp_path, display):
     again, ended = execute(config(tmp_path), display)
     assert ended["summary"] == done["summary"]
     assert again.state == "done"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_that_began_on_a_gpu_goes_on_without_one(tmp_path, moved):
+    made = config(tmp_path, "with=mixup")
+    with pytest.raises(Stopped):
+        execute(made, Interrupted(5))
+    checkpoints = Checkpoints(Record(made).file("checkpoints"), 1.0)
+    saved = checkpoints.load()
+    if moved:
+        streams = saved["state"]["rng"]
+        assert streams
+        saved["state"]["rng"] = {key.replace("@cpu", "@cuda"): torch.zeros(16, dtype=torch.uint8) for key in streams}
+        checkpoints.newest().unlink()
+        checkpoints.save(5, {**saved, "cuda": torch.zeros(16, dtype=torch.uint8)})
+    _, done = execute(made, shown := Interrupted(None))
+    assert done
+    assert any("goes on at step 5" in line for line in shown.lines)
+    assert any("its numbers differ from here on" in line for line in shown.lines) == moved
 
 
 @pytest.mark.parametrize("changed", [False, True])
@@ -199,6 +227,22 @@ def test_fresh_runs_again(tmp_path, display):
     _, again = execute(config(tmp_path, "fresh=true"), display)
     assert again["finished"] > first["finished"]
     assert (tmp_path / f"{record.id}.old-1").exists()
+
+
+@pytest.mark.parametrize("began", ["fresh=true", "fresh=false"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_fresh_goes_on_with_what_it_began_on_the_same_data(tmp_path, began, changed):
+    """Whatever was begun otherwise is kept aside: a stopped command goes on, and one that was told that its data changed begins again."""
+    with pytest.raises(Stopped):
+        execute(config(tmp_path, began), Interrupted(5))
+    record = Record(config(tmp_path, "fresh=true"))
+    if changed:
+        environment = json.loads(record.file("environment.json").read_text())
+        record.file("environment.json").write_text(json.dumps({**environment, "data": "0"}))
+    execute(record.config, shown := Interrupted(None))
+    goes_on = began == "fresh=true" and not changed
+    assert any("goes on at step 5" in line for line in shown.lines) == goes_on
+    assert (tmp_path / f"{record.id}.old-1").exists() != goes_on
 
 
 def test_two_processes_do_not_write_one_record(tmp_path, display):

@@ -347,6 +347,7 @@ def test_the_end_of_a_search(tmp_path, capsys):
         (["seed=1,2", "--space", "nowhere.yaml"], "No such file"),
         (["seed=1,2", "--trails", "3"], "unrecognized arguments: --trails"),
         (["seed=1,2", "--fail-fast"], "a search takes none of"),
+        (["seed=1,2", "fresh=true"], "fresh=true is for runs"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(tmp_path, monkeypatch, arguments, said):

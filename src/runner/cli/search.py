@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
         if asked.seeds > 1 and any(o.partition("=")[0] == "seed" for o in (*searched.fixed, *(f"{key}=" for key in searched.axes))):
             raise UserError("--seeds sets the seed of every run; give one of both")
         config = plan.jobs[0].config
+        if config.settings["fresh"]:
+            raise UserError("fresh=true is for runs: a search takes what is done as it is; store=FOLDER begins in another store")
         question = search.Question(searched, plan.asked, asked.metric, asked.direction or direction(asked.metric, config), asked.seeds)
         name, kind = asked.study or question.key, config.settings["display"]
         with search.opened(question, plan.store, name, asked.sampler, asked.pruner, asked.sampler_seed) as study:

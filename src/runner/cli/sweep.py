@@ -26,7 +26,7 @@ def run(plan: Plan, only=(), retries: int = 0, fail_fast: bool = False, timeout:
     Returns:
         Run id -> its state in the end.
     """
-    if plan.file is None:  # what it names is kept by `runner runs gc`
+    if plan.file is None or plan.file.parent != plan.store.folder / "plans":  # what it names is kept by `runner runs gc`
         plan = plans.freeze(plan, plan.store.folder / "plans" / f"{plans.name(plan)}.jsonl", sys.argv[1:])
     launchers = {(job.plain["launcher"]["name"], str(job.plain["launcher"])): job for job in plan.jobs}
     if len(launchers) != 1:

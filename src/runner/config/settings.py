@@ -26,7 +26,8 @@ def run(
             Does not change the result.
         store: folder of run records; RUNNER_STORE or `runs` if not given. Does not change the result.
         display: progress on the terminal; `auto` is `rich` on a terminal and `plain` elsewhere. Does not change the result.
-        fresh: start again even if the run is done; the old record is kept aside. Does not change the result.
+        fresh: start again even if the run is done; the old record is kept aside. A run that was begun so and then stopped goes on.
+            Does not change the result.
     """
 
 

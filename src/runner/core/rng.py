@@ -32,10 +32,11 @@ class Streams:
     def state_dict(self) -> dict:
         return {key: stream.get_state() for key, stream in self._streams.items()}
 
-    def load_state_dict(self, saved: dict) -> None:
+    def load_state_dict(self, saved: dict, device: torch.device) -> None:
         for key, state in saved.items():
-            name, _, device = key.rpartition("@")
-            self(name, device).set_state(state.cpu())
+            name, _, kind = key.rpartition("@")
+            if kind in ("cpu", device.type):  # the run was on another kind of device before: there is no such generator here
+                self(name, kind).set_state(state.cpu())
 
 
 def seed_torch(seed: int) -> None:

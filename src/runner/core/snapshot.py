@@ -32,7 +32,8 @@ def unpack(current, saved, device):
         (load_module if isinstance(current, torch.nn.Module) else load_optimizer)(current, saved)
         return current
     if isinstance(current, torch.Generator):
-        current.set_state(saved.cpu())
+        if saved.shape == current.get_state().shape:  # else it is of another kind of device
+            current.set_state(saved.cpu())
         return current
     if isinstance(saved, torch.Tensor):
         return part(saved, current) if is_part(current) else saved.to(current.device if isinstance(current, torch.Tensor) else device)

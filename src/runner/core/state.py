@@ -119,7 +119,7 @@ class State:
 
     def load_state_dict(self, saved: dict) -> None:
         saved = dict(saved)
-        self.rng.load_state_dict(saved.pop("rng"))
+        self.rng.load_state_dict(saved.pop("rng"), self.device)
         load_module(self.model, saved.pop("model"))
         tables = {name: {k: v.to(self.device) for k, v in saved[name].items()} for name in ("masks", "per_sample")}
         vars(self).update({**saved, **tables})

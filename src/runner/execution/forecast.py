@@ -1,5 +1,6 @@
 """How long the jobs of a plan will take: from runs of the store that cost the same, else from a short probe."""
 
+import sys
 import time
 from collections import defaultdict
 from statistics import mean
@@ -64,16 +65,22 @@ def forecast(plan: Plan, states: dict[str, str], slots: int, probing: bool = Fal
 
     Args:
         slots: jobs at once.
-        probing: run a few steps of each kind of job of which nothing is known.
+        probing: run a few steps of each kind of job of which nothing is known; where all of a kind fail, why the first did is printed.
     """
-    left: list[Job] = [job for job in plan.jobs if states[job.id] not in ("done", "running")]
+    left: list[Job] = [job for job in plan.jobs if job.left(states[job.id]) and states[job.id] != "running"]
     if not left:
         return 0.0, 0
-    seconds = known(plan)
+    seconds: dict[str, float | None] = known(plan)
     for job in left:
-        if probing and cost(job.plain) not in seconds:
-            seconds[cost(job.plain)] = probe(job.config)
-    found = [seconds[cost(job.plain)] for job in left if cost(job.plain) in seconds]
+        kind = cost(job.plain)
+        if probing and seconds.get(kind) is None:
+            try:
+                seconds[kind] = probe(job.config)
+            except Exception as error:  # what the job itself would fail with; another of its kind may not
+                if kind not in seconds:
+                    print(f"runner: {job.name}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+                seconds[kind] = None
+    found = [each for job in left if (each := seconds.get(cost(job.plain))) is not None]
     if not found:
         return None, len(left)
     return mean(found) * len(left) / min(slots, len(left)), len(left) - len(found)

@@ -35,6 +35,10 @@ class Job:
     def name(self) -> str:
         return " ".join(self.own) or self.id
 
+    def left(self, state: str) -> bool:
+        """Whether it is to be run where its record is in a state; with fresh=true what is done is too."""
+        return state != "done" or self.plain["fresh"]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,7 +98,8 @@ def _key(overrides: list[str], config_name: str) -> str:
     places = [CONF, RECIPES, *registry.folders(), *(registry.PACKAGE / p for p in ("config", "core", "kernels", "execution"))]
     files = sorted({f for place in places for pattern in ("*.py", "*.yaml") for f in place.rglob(pattern)})
     about = [(str(f), (s := f.stat()).st_mtime_ns, s.st_size) for f in files]
-    variables = sorted(os.environ.items()) if any("${oc.env" in o for o in overrides) else []
+    texts = [*map(str.encode, overrides), *(f.read_bytes() for f in files if f.suffix == ".yaml")]
+    variables = sorted(os.environ.items()) if any(b"oc.env" in text for text in texts) else []
     text = json.dumps([overrides, config_name, [str(f) for f in registry.folders()], about, variables])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -105,12 +110,13 @@ def name(plan: Plan) -> str:
 
 
 def freeze(plan: Plan, file: Path, command: list[str]) -> Plan:
-    """Write a plan, a line for itself and a line a job, each with a hash; atomically."""
+    """Write a plan, a line for itself and a line a job, each with a hash; atomically. It names its store where that is not the folder it is put in."""
+    about = {"command": command, "jobs": len(plan.jobs)} | ({} if plan.store.folder == _around(file) else {"store": str(plan.store.folder)})
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}-{os.getpid()}")
     try:
         with part.open("w") as stream:
-            for content in ({"command": command, "jobs": len(plan.jobs)}, *map(asdict, plan.jobs)):
+            for content in (about, *map(asdict, plan.jobs)):
                 line = json.dumps(content, separators=(",", ":"))
                 stream.write(f"{_check(line.encode())} {line}\n")
             stream.flush()
@@ -122,7 +128,7 @@ def freeze(plan: Plan, file: Path, command: list[str]) -> Plan:
 
 
 def read(file: Path | str) -> Plan:
-    """A frozen plan; its store is the folder that `plans/` is in. Raises UserError for a file that is not there or damaged."""
+    """A frozen plan; its store is the one that it names, else the folder that `plans/` is in. Raises UserError for a file that is not there or damaged."""
     file = Path(file)
     try:
         lines = file.read_bytes().splitlines()
@@ -134,7 +140,7 @@ def read(file: Path | str) -> Plan:
     about, *jobs = [json.loads(line.partition(b" ")[2]) for line in lines] or [{}]
     if about.get("jobs") != len(jobs):
         raise UserError(f"plan {file} has lost jobs; the command that made it makes it again")
-    store = file.parent.parent if file.parent.name == "plans" else folder(jobs[0]["plain"]["store"] if jobs else None)
+    store = about.get("store") or _around(file) or folder(jobs[0]["plain"]["store"] if jobs else None)
     return Plan(tuple(Job(j["id"], tuple(j["own"]), j["plain"], j["code"]) for j in jobs), Store(store), file)
 
 
@@ -142,6 +148,11 @@ def reread(file: Path | str) -> Plan:
     """A frozen plan with the fingerprints of today's code: what was done by another code is stale."""
     plan = read(file)
     return replace(plan, jobs=tuple(Job(j.id, j.own, j.plain, code_fingerprint(j.config)) for j in plan.jobs))
+
+
+def _around(file: Path) -> Path | None:
+    """The store of a file in its `plans/`, wherever both have been moved together; None for a file elsewhere."""
+    return file.parent.parent if file.parent.name == "plans" else None
 
 
 def _check(line: bytes) -> str:

@@ -37,7 +37,7 @@ class Pool:
         display: told what happens; see `runner.report.jobs`.
         retries: how often a job that failed is run again.
         fail_fast: stop everything at the first failure.
-        only: the states to run, keys of ONLY; all that is not done if empty.
+        only: the states to run, keys of ONLY; if empty, all that is not done and, with fresh=true, what is.
         timeout: seconds that a job may take once it has begun; it is stopped then, and failed.
         more: called when there is room and nothing waits; gives a further job, or None when there is none now.
     """
@@ -68,7 +68,7 @@ class Pool:
         """The states of all jobs in the end: done, failed, stopped, or what they were where they were not to be run."""
         self.states = self.plan.states()
         wanted = [state for name in self.only for state in ONLY[name]]
-        chosen = [job for job in self.jobs.values() if self.states[job.id] != "done" and (not wanted or self.states[job.id] in wanted)]
+        chosen = [job for job in self.jobs.values() if (self.states[job.id] in wanted if wanted else job.left(self.states[job.id]))]
         self.elsewhere = [job for job in chosen if self.states[job.id] == "running"]
         self.waiting.extend(job for job in chosen if self.states[job.id] != "running")
         self._fetch()
@@ -84,7 +84,8 @@ class Pool:
                 self._look_elsewhere()
                 self.display.progress({self.jobs[run]: (self._progress(run), since) for run, since in self.running.items()})
         for job in (*self.waiting, *self.elsewhere):
-            self.states[job.id] = self.plan.store.state(job.id, job.code)
+            state = self.plan.store.state(job.id, job.code)
+            self.states[job.id] = "missing" if state == "done" and job in self.waiting else state  # with fresh=true: what is there is of before
         return self.states
 
     def drop(self, run: str) -> None:

@@ -84,6 +84,9 @@ def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
         if state == "done" and not fresh:
             world.tell(STAY)
             return _already(record, display)
+        data, before = data_fingerprint(loop.state.data), (record.store.environment(record.id) or {}).get("data")
+        if fresh and state != "done":  # what it has itself begun, on this data, goes on: the same command ends some time
+            fresh = data != before or not (record.store.config(record.id) or {}).get("fresh")
         saved = None
         if fresh or state in ("stale", "damaged"):
             _set_aside(record, "old" if fresh else state, display)
@@ -92,8 +95,8 @@ def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
         world.tell(saved)
         if saved:
             snapshot.load(loop, saved)
-            display.say(f"run {record.id} goes on at step {loop.state.step}")
-        data, before = data_fingerprint(loop.state.data), (record.store.environment(record.id) or {}).get("data")
+            moved = (saved["cuda"] is None) == (loop.state.device.type == "cuda")
+            display.say(f"run {record.id} goes on at step {loop.state.step}" + ", on another device: its numbers differ from here on" * moved)
         if saved and before not in (None, data):  # of another machine it may differ in the last digits
             display.say(f"the data of run {record.id} is not what it began with (fingerprint {data}, was {before}); 'fresh=true' begins again")
         record.open(saved["extra"] if saved else None, data)

@@ -48,7 +48,7 @@ class MetaWeight(Weighing):
         batch.z = state.model(batch.x)
         losses = state.loss(batch.z, batch.t)
         with torch.no_grad():
-            weights = self.network(losses.float().unsqueeze(-1)).squeeze(-1)
+            weights = self.network(losses.float().unsqueeze(-1)).squeeze(-1).float()
         if not state.replay:
             state.per_sample["selected"][batch.i] = weights
         return weights * losses

@@ -23,7 +23,7 @@ CARD = card(
 def contrast(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """(B,): cross entropy of telling a sample's other view among the views (B, d) of the batch, both ways."""
     views = F.normalize(torch.cat([a, b]))
-    scores = (views @ views.T / temperature).fill_diagonal_(-1e9)
+    scores = (views @ views.T / temperature).float().fill_diagonal_(-1e9)
     other = torch.arange(len(views), device=a.device).roll(len(a))
     return F.cross_entropy(scores, other, reduction="none").view(2, -1).mean(0)
 

@@ -56,7 +56,7 @@ class Storm(Weighing):
 
     def weights(self, z, t, losses):
         """Positive, with mean 1 over the batch."""
-        return len(losses) * self.network(features(z, t, losses)).squeeze(-1).softmax(-1)
+        return len(losses) * self.network(features(z, t, losses)).squeeze(-1).float().softmax(-1)
 
     def learn(self, state):
         """One step of the rescaler: what would a step of the model with its weights do to the rescaled loss on another batch?"""
