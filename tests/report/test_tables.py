@@ -234,6 +234,14 @@ def test_what_a_row_sets_wins_over_its_column():
     assert [rates[run] for run in plan.asked] == [0.0, 0.0, 0.2, 0.4]
 
 
+def test_a_key_that_sets_rows_or_columns_apart_names_them():
+    assert cells.naming({"slow": {"optimizer.lr": 0.1}, "fast": {}}) == {"optimizer.lr"}
+    assert cells.naming({"ce": {"with": [], "model.width": 8}, "elr": {"with": ["elr"], "model.width": 8}, "seed": 3}) == {"with"}
+    assert cells.naming({"gce": {"loss": "gce"}, "data": "iris"}) == {"loss"}
+    assert cells.naming({"noise.rate": [0.4], "model.width": [8, 16]}) == {"noise.rate", "model.width"}
+    assert cells.naming(None) == set()
+
+
 def test_a_metric_may_be_the_mean_of_the_last_measurements(recorded):
     wanted, plan = recorded("noise/elr", "smoke", [0], lambda cell: 50.0)  # 46 at step 5, 48 at step 10
     for metric, value in {"test/acc_last": 50.0, "test/acc_last1": 48.0, "test/acc_last2": 47.0}.items():
@@ -295,6 +303,7 @@ def test_a_report_is_one_page_that_loads_nothing(recorded, capsys, tmp_path):
         (table_command, ["noise/elr", "noise.rate=0.3"], "the table's cols are named by what they set there"),
         (table_command, ["noise/elr", "++noise.rate=0.3"], "the table's cols are named by what they set there"),
         (table_command, ["noise/elr", "loss=mae"], "the table's rows are named by what they set there"),
+        (table_command, ["noise/mixup", "with.mixup.alpha=1"], "the table's rows are named by what they set there"),
         (table_command, ["noisy_labels", "model.widht=3"], "did you mean 'width'?"),
         (table_command, ["noisy_labels", "--plot", "a.jpeg"], ".png, .svg, .pdf"),
         (table_command, ["noisy_labels", "--plot", "nowhere/a.png"], "there is no folder nowhere"),

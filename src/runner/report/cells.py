@@ -53,10 +53,12 @@ def shared(spec: dict | None) -> tuple[str, ...]:
     return settings({key: value for key, value in (spec or {}).items() if not isinstance(value, dict | list)})
 
 
-def naming(spec: dict | None, side: str) -> set[str]:
-    """The keys that a table's rows or columns are named by: all that columns set, the groups of which rows take an option."""
-    own = {_key(override) for overrides in axis(spec).values() for override in overrides if override not in shared(spec)}
-    return own if side == "cols" else {key for key in own if "." not in key}
+def naming(spec: dict | None) -> set[str]:
+    """The keys that a table's rows or columns are named by: those in lists, and those that names do not all set alike."""
+    entries = [set(overrides) for overrides in axis(spec).values()]
+    alike = set.intersection(*entries) if len(entries) > 1 else set(shared(spec))
+    lists = {key for key, values in (spec or {}).items() if isinstance(values, list)}
+    return {_key(key) for key in lists} | {_key(override) for own in entries for override in own - alike}
 
 
 def _key(override: str) -> str:
@@ -89,7 +91,7 @@ def table(recipe: str, name: str | None = None, scale: str = "mini") -> tuple[st
 def of_table(recipe: str, spec: dict, scale: str = "mini", seeds: list[int] | None = None, extra: tuple[str, ...] = ()) -> list[Cell]:
     """All cells of a table, row by row. Raises UserError for an extra override after which rows or columns would not be what they are called."""
     for side in ("rows", "cols"):
-        if hidden := [override for override in extra if _key(override) in naming(spec.get(side), side)]:
+        if hidden := [override for override in extra if _key(override) in naming(spec.get(side))]:
             raise UserError(f"'{hidden[0]}' is not for all cells: the table's {side} are named by what they set there")
     seeds = list(range(spec.get("seeds", 5))) if seeds is None else seeds
     return [
