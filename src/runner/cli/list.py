@@ -1,6 +1,5 @@
 """`runner list [GROUP]`: groups, options, recipes."""
 
-from rich.console import Console
 from rich.table import Table
 
 from runner.cli.arguments import Parser
@@ -8,13 +7,14 @@ from runner.config import recipes, registry
 from runner.config.places import CONF
 from runner.config.schema import schema
 from runner.core.errors import UserError, nearest
+from runner.report.summary import output
 
 
 def main(argv: list[str]) -> int:
     parser = Parser(prog="runner list", description=__doc__, allow_abbrev=False)
     parser.add_argument("group", nargs="?", metavar="GROUP", help="such as loss, or recipe")
     group = parser.parse_args(argv).group
-    console = Console(highlight=False)
+    console = output()
     if group is None:
         table = Table("group", "options", box=None)
         for group, many in registry.GROUPS.items():

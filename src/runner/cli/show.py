@@ -11,6 +11,7 @@ from runner.config import recipes
 from runner.config.places import CONF
 from runner.config.schema import schema
 from runner.core.errors import UserError
+from runner.report.summary import output
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
         table = Table("key", "default", "type", "meaning", box=None)
         for p in known.parameters.values():
             table.add_row(f"{prefix}.{p.name}", "required" if p.required else str(p.default), p.type, p.help)
-        Console(highlight=False).print(table)
+        output().print(table)
     if used := recipes.using(group, option):
         console.print(f"  recipes: {', '.join(used)}", markup=False)
     return 0

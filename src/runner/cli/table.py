@@ -5,13 +5,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from runner.cli import arguments
 from runner.config import recipes, registry
 from runner.core.errors import UserError, nearest
 from runner.execution.plan import Plan
 from runner.report import cells, jobs, statistics
+from runner.report.summary import output
 from runner.report.table import Table, collect
 
 FORMATS = ("rich", "md", "latex", "csv", "json")
@@ -90,10 +89,7 @@ def show(found: Table, kind: str) -> None:
     if kind != "rich":
         print(formats.TEXT[kind](found), end="", flush=True)
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)  # a file or a pipe has room
-    console.print(formats.rich(found))
+    output().print(formats.rich(found))
 
 
 def ending(found: Table, plan: Plan, states: dict[str, str], command: str, no_run: bool) -> int:

@@ -9,6 +9,7 @@ from rich.table import Table
 from runner.cli import arguments
 from runner.config import recipes
 from runner.core.errors import UserError, nearest
+from runner.report.summary import output
 
 COLOURS = {"held": "green", "refuted": "red", "undecided": "yellow"}
 
@@ -69,9 +70,7 @@ def print_verdicts(verdicts: list, console: Console | None = None) -> None:
     """All verdicts, and below them why some are undecided."""
     from runner.report.verdict import spelled
 
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)  # a file or a pipe has room
+    console = console or output()
     table = Table("recipe", "claim", "verdict", "effect", "seeds")
     for v in verdicts:
         word = f"{v.verdict} ({v.needed} more)" if v.needed else v.verdict
