@@ -227,6 +227,26 @@ def test_a_scale_has_tables_of_its_own(monkeypatch):
     assert [(c.row, c.col, c.seed) for c in asked] == [(row, "64", seed) for row in ("deep", "flat") for seed in (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"rows": {"ce": {}}}, "recipe r, table t has no metric"),
+        ({"rows": ["ce", "gce"], "metric": "test/acc_last"}, "recipe r, table t: rows=['ce', 'gce'] is not valid; it takes named overrides"),
+        ({"cols": {"seed": []}, "metric": "test/acc_last"}, "cols={'seed': []} is not valid"),
+        ({"row": {"ce": {}}, "metric": "test/acc_last"}, "recipe r, table t: unknown key 'row'; did you mean 'rows'?"),
+        ({"metric": ["test/acc_last"]}, "metric=['test/acc_last'] is not valid"),
+        ({"metric": "test/acc_last", "seeds": "0-4"}, "seeds='0-4' is not valid; it takes a number of seeds"),
+        ({"metric": "test/acc_last", "published": {"values": {"ce": 1}}}, "it takes a source"),
+        (None, "recipe r, table t is None"),
+    ],
+)
+def test_what_is_no_table_is_said_before_anything_runs(monkeypatch, spec, said):
+    monkeypatch.setattr(recipes, "read", lambda name: {"tables": {"t": spec}})
+    with pytest.raises(UserError) as error:
+        cells.table("r")
+    assert said in str(error.value)
+
+
 def test_what_a_row_sets_wins_over_its_column():
     spec = {"rows": {"clean": {"noise.rate": 0.0}, "noisy": {}}, "cols": {"noise.rate": [0.2, 0.4]}}
     plan = cells.plan(cells.of_table("noise/elr", spec, "smoke", [0]))
