@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from runner.cli import list as list_command
 from runner.cli import main, new, show
 from runner.cli.list import presets
 from runner.config import registry
@@ -212,6 +213,20 @@ def test_new_components_pass_their_tests_and_run(runner, tmp_path, monkeypatch, 
     sweep = runner("-m", "--config-dir", "mylab", "scale=smoke", "+recipe=" + ",".join(f"fresh_{g}" for g in GROUPS))
     assert sweep.returncode == 0, sweep.stderr
     assert f"{len(GROUPS)} jobs: {len(GROUPS)} done" in sweep.stdout
+
+
+def test_components_of_ones_own_folder_can_be_looked_at(runner):
+    assert runner("new", "loss/mine", "--dir", "lab").returncode == 0
+    for arguments, said in ((["list", "loss"], "mine"), (["show", "loss=mine"], "loss=mine"), (["--cfg", "job", "loss=mine"], "name: mine")):
+        done = runner(*arguments, "--config-dir=lab")
+        assert said in done.stdout, done.stderr
+    done = runner("--cfg", "job", "--config-dir")
+    assert (done.returncode, done.stderr) == (2, "runner: argument --config-dir/-cd: expected one argument\n")
+
+
+def test_list_shows_what_scales_are(capsys):
+    assert list_command.main(["scale"]) == 0
+    assert "minutes on a laptop" in capsys.readouterr().out
 
 
 def test_all_that_list_names_can_be_shown(capsys):

@@ -19,7 +19,7 @@ def parser(command: str = "", about: str | None = None, sweep: bool = True) -> P
     """The parser of `overrides`, Hydra's `config_dir` and `config_name`, and with `sweep` of a sweep's own flags."""
     found = Parser(prog=f"runner {command}".strip(), description=about, allow_abbrev=False)
     found.add_argument("overrides", nargs="*", metavar="OVERRIDES", help="such as +recipe=noisy_labels loss=gce noise.rate=0.6")
-    found.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own components and recipes")
+    own_folder(found)
     found.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the config that overrides are laid over (config)")
     if sweep:
         planned(found)
@@ -28,6 +28,18 @@ def parser(command: str = "", about: str | None = None, sweep: bool = True) -> P
         found.add_argument("--fail-fast", action="store_true", help="stop at the first job that fails")
         found.add_argument("--timeout", type=duration, metavar="TIME", help="of one run, such as 90s, 10m or 2h")
     return found
+
+
+def own_folder(parser: Parser) -> None:
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own components and recipes")
+
+
+def add(folder: str | None) -> None:
+    """Let the registry know a config folder, if there is one. Raises UserError if it is not there."""
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder")
+        add_folder(folder)
 
 
 def planned(parser: Parser) -> None:
@@ -43,10 +55,7 @@ def parse(argv: list[str], by: Parser | None = None) -> argparse.Namespace:
         UserError: flags that do not exist or do not fit.
     """
     found = (by or parser()).parse_intermixed_args(argv)
-    if found.config_dir is not None:
-        if not Path(found.config_dir).is_dir():
-            raise UserError(f"--config-dir {found.config_dir}: there is no such folder")
-        add_folder(found.config_dir)
+    add(found.config_dir)
     if getattr(found, "plan", None) and found.overrides:
         raise UserError(f"--plan {found.plan} is frozen: it takes no overrides such as {found.overrides[0]!r}")
     return found

@@ -62,10 +62,9 @@ def information(argv: list[str]) -> int:
     from runner.config import compose
     from runner.config.source import register
 
-    flags = [a for a in argv if a.startswith("-")]
-    if "--config-dir" in flags or "-cd" in flags:
-        place = next(k for k, a in enumerate(argv) if a in ("--config-dir", "-cd"))
-        arguments.add_folder(argv[place + 1])
+    parser = arguments.Parser(add_help=False, allow_abbrev=False)
+    arguments.own_folder(parser)
+    arguments.add(parser.parse_known_args(argv)[0].config_dir)
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["runner", *compose.rewrite(argv)]

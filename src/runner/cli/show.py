@@ -5,7 +5,7 @@ import re
 from rich.console import Console
 from rich.table import Table
 
-from runner.cli.arguments import Parser
+from runner.cli import arguments
 from runner.cli.list import presets
 from runner.config import recipes
 from runner.config.places import CONF
@@ -15,9 +15,12 @@ from runner.report.summary import output
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(prog="runner show", description=__doc__, allow_abbrev=False)
+    parser = arguments.Parser(prog="runner show", description=__doc__, allow_abbrev=False)
     parser.add_argument("what", nargs="*", metavar="GROUP=OPTION", help="such as loss=ce or recipe=noisy_labels")
-    what = parser.parse_args(argv).what
+    arguments.own_folder(parser)
+    asked = parser.parse_intermixed_args(argv)
+    arguments.add(asked.config_dir)
+    what = asked.what
     if len(what) != 1 or not re.fullmatch(r"\+?\w+[=/][\w/]+", what[0]):
         raise UserError("show takes one GROUP=OPTION, such as: runner show loss=ce")
     group, option = re.split(r"[=/]", what[0].lstrip("+"), maxsplit=1)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from runner.cli import arguments
-from runner.config import recipes, registry
+from runner.config import recipes
 from runner.core.errors import UserError, nearest
 from runner.execution.plan import Plan
 from runner.report import cells, jobs, statistics
@@ -39,16 +39,13 @@ def parser(command: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument("--scale", default="mini", help="smoke, mini (default) or paper")
     parser.add_argument("--seeds", type=statistics.seeds, help="such as 0-4 or 0,3,7; the recipe's own number without")
     parser.add_argument("--no-run", action="store_true", help="show what is there, run nothing")
-    parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of your own components and recipes")
+    arguments.own_folder(parser)
     return parser
 
 
 def checked(asked: argparse.Namespace) -> argparse.Namespace:
     """Raises UserError for what a parser cannot know."""
-    if asked.config_dir is not None:
-        if not asked.config_dir.is_dir():
-            raise UserError(f"--config-dir {asked.config_dir}: there is no such folder")
-        registry.add_folder(asked.config_dir)
+    arguments.add(asked.config_dir)
     scales = recipes.CONF / "scale"
     if not (scales / f"{asked.scale}.yaml").is_file():
         raise UserError(f"no scale '{asked.scale}'{nearest(asked.scale, [f.stem for f in scales.glob('*.yaml')])}")

@@ -22,10 +22,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--scale", choices=("smoke", "mini", "paper"), help="each claim's own if not given")
     parser.add_argument("--json", action="store_true", help="a JSON list on standard output")
     parser.add_argument("--no-run", action="store_true", help="judge what is in the store")
-    parser.add_argument("--config-dir", "-cd", help="a folder of your own components and recipes")
+    arguments.own_folder(parser)
     asked = parser.parse_intermixed_args(argv)
-    if asked.config_dir:
-        arguments.parse(["--config-dir", asked.config_dir])
+    arguments.add(asked.config_dir)
     chosen, seeds = picked(asked.recipes, asked.all), seed_list(asked.seeds)
 
     from runner.report.verdict import judge_all
