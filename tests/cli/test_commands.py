@@ -1,5 +1,6 @@
 """The command as users meet it: a process, its output, its exit status, and what it leaves behind."""
 
+import errno
 import json
 import os
 import subprocess
@@ -86,6 +87,20 @@ def test_a_damaged_checkpoint_is_said(runner, tmp_path):
     assert "fresh=true" in done.stderr
     assert "Traceback" not in done.stderr
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_only_a_full_disk_is_told_to_go_on(monkeypatch, capsys, number):
+    def refused(argv):
+        raise OSError(number, os.strerror(number), "there/a.png")
+
+    monkeypatch.setattr(main, "dispatch", refused)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["new", "loss/mine"])
+    said = capsys.readouterr().err
+    full = number == errno.ENOSPC
+    assert (ended.value.code, "goes on from there" in said) == ((1, True) if full else (2, False))
+    assert "there/a.png" in said
 
 
 def test_the_run_of_the_readme(runner, tmp_path):

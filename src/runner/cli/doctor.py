@@ -63,8 +63,7 @@ def kernels(torch) -> list[tuple[str, bool | None, str]]:
     for name in dispatch.ops():
         reasons.setdefault(dispatch.why_not(name, row), []).append(name)
     return [
-        ("triton" if why is None else "reference", why is None, ", ".join(names) + (f"; no Triton kernel for {why}" if why else ""))
-        for why, names in reasons.items()
+        ("triton" if why is None else "reference", True, ", ".join(names) + (f"; no Triton kernel for {why}" if why else "")) for why, names in reasons.items()
     ]
 
 

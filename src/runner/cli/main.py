@@ -35,7 +35,7 @@ Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your
 A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
 runner COMMAND --help has the flags of a command.
 """
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DISK = (errno.ENOSPC, errno.EDQUOT)
 COMMANDS = ("check", "diff", "doctor", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
 
 
