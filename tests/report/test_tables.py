@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -122,9 +123,9 @@ def test_csv_and_json(table):
 
 def test_rich_shows_every_cell(table):
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(formats.rich(table))
+    console.print(formats.rich(replace(table, extra=("eval=[loss]",))))
     text = console.export_text()
-    for part in ("a_b|50%", "60.00 ± 24.84", "(61.5)", "n=1", "–", "Mean ± half-width"):
+    for part in ("eval=[loss]", "a_b|50%", "60.00 ± 24.84", "(61.5)", "n=1", "–", "Mean ± half-width"):
         assert part in text
 
 
