@@ -38,6 +38,7 @@ from runner.config import registry
         (["-m", "seed=1,2", "--retries", "-1"], "--retries: '-1' is no number of at least 0"),
         (["--timeout", "1s", "seed=1"], "--timeout is for sweeps; add -m"),
         (["--fail-fast", "seed=1"], "--fail-fast is for sweeps; add -m"),
+        (["threads=100000"], "threads=100000 is out of range"),
         (["launcher=slurm"], "launcher=slurm is for sweeps; add -m"),
         (["plan", "--only", "failed", "seed=1"], "unrecognized arguments: --only"),
         (["plan", "--plan", "some.jsonl", "seed=1"], "--plan some.jsonl is frozen: it takes no overrides such as 'seed=1'"),
@@ -190,6 +191,7 @@ def test_help_is_quick():
 def test_completion(runner):
     assert "loss=gce" in runner("-sc", "query=bash", env={"COMP_LINE": "runner loss=gc", "COMP_POINT": "14"}).stdout
     assert "+recipe=noisy_labels" in runner("-sc", "query=bash", env={"COMP_LINE": "runner +recipe=noisy_l", "COMP_POINT": "22"}).stdout
+    assert "+recipe=noise/gce" in runner("-sc", "query=bash", env={"COMP_LINE": "runner +recipe=noise/g", "COMP_POINT": "22"}).stdout
     assert "noise.rate=" in runner("-sc", "query=bash", env={"COMP_LINE": "runner noise=symmetric noise.r", "COMP_POINT": "30"}).stdout
 
 
@@ -242,6 +244,26 @@ def test_components_of_ones_own_folder_can_be_looked_at(runner):
 def test_list_shows_what_scales_are(capsys):
     assert list_command.main(["scale"]) == 0
     assert "minutes on a laptop" in capsys.readouterr().out
+
+
+def test_commands_of_a_new_component_are_quoted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert new.main(["loss/mine", "--dir", "my lab"]) == 0
+    said = capsys.readouterr().out
+    assert "runner --config-dir 'my lab' +recipe=mine" in said
+    assert "pytest 'my lab/tests/test_mine.py'" in said
+
+
+def test_a_closed_pipe_ends_quietly(monkeypatch):
+    def printed(argv):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904 - as rich does
+
+    monkeypatch.setattr(main, "dispatch", printed)
+    with pytest.raises(SystemExit, match=r"^141$"):
+        main.main(["list"])
 
 
 def test_all_that_list_names_can_be_shown(capsys):

@@ -56,6 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # as rich ends it
+            sys.exit(141)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -60,12 +60,13 @@ def information(argv: list[str]) -> int:
     import hydra
 
     from runner.config import compose
-    from runner.config.source import register
+    from runner.config.source import COMPLETING, register
 
     parser = arguments.Parser(add_help=False, allow_abbrev=False)
     arguments.own_folder(parser)
     arguments.add(parser.parse_known_args(argv)[0].config_dir)
     register()
+    COMPLETING.set(any(a.split("=")[0] in ("--shell-completion", "-sc") for a in argv))
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["runner", *compose.rewrite(argv)]
     with compose.at_scale(argv), compose.explained():
