@@ -1,5 +1,6 @@
 """The command as users meet it: a process, its output, its exit status, and what it leaves behind."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+from runner.cli import list as list_command
 from runner.cli import main, new, show
 from runner.cli.list import presets
 from runner.config import registry
@@ -34,6 +36,12 @@ from runner.config import registry
         (["why", "loss.qq", "loss=gce"], "no key 'loss.qq'"),
         (["tabel", "noisy_labels"], "no command 'tabel'; did you mean 'table'?"),
         (["-m", "seed=1,2", "--retries", "-1"], "--retries: '-1' is no number of at least 0"),
+        (["--timeout", "1s", "seed=1"], "--timeout is for sweeps; add -m"),
+        (["--fail-fast", "seed=1"], "--fail-fast is for sweeps; add -m"),
+        (["threads=100000"], "threads=100000 is out of range"),
+        (["launcher=slurm"], "launcher=slurm is for sweeps; add -m"),
+        (["plan", "--only", "failed", "seed=1"], "unrecognized arguments: --only"),
+        (["plan", "--plan", "some.jsonl", "seed=1"], "--plan some.jsonl is frozen: it takes no overrides such as 'seed=1'"),
         (["store=/dev/null"], "/dev/null/"),
         (["-m", "seed=1,2", "store=/proc/nowhere"], "/proc/nowhere: No such file or directory"),
         (["plan", "seed=1,2", f"store={'x' * 300}"], "File name too long"),
@@ -80,6 +88,20 @@ def test_a_damaged_checkpoint_is_said(runner, tmp_path):
     assert "fresh=true" in done.stderr
     assert "Traceback" not in done.stderr
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_only_a_full_disk_is_told_to_go_on(monkeypatch, capsys, number):
+    def refused(argv):
+        raise OSError(number, os.strerror(number), "there/a.png")
+
+    monkeypatch.setattr(main, "dispatch", refused)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["new", "loss/mine"])
+    said = capsys.readouterr().err
+    full = number == errno.ENOSPC
+    assert (ended.value.code, "goes on from there" in said) == ((1, True) if full else (2, False))
+    assert "there/a.png" in said
 
 
 def test_the_run_of_the_readme(runner, tmp_path):
@@ -177,6 +199,7 @@ def test_help_is_quick():
 def test_completion(runner):
     assert "loss=gce" in runner("-sc", "query=bash", env={"COMP_LINE": "runner loss=gc", "COMP_POINT": "14"}).stdout
     assert "+recipe=noisy_labels" in runner("-sc", "query=bash", env={"COMP_LINE": "runner +recipe=noisy_l", "COMP_POINT": "22"}).stdout
+    assert "+recipe=noise/gce" in runner("-sc", "query=bash", env={"COMP_LINE": "runner +recipe=noise/g", "COMP_POINT": "22"}).stdout
     assert "noise.rate=" in runner("-sc", "query=bash", env={"COMP_LINE": "runner noise=symmetric noise.r", "COMP_POINT": "30"}).stdout
 
 
@@ -215,6 +238,40 @@ def test_new_components_pass_their_tests_and_run(runner, tmp_path, monkeypatch, 
     sweep = runner("-m", "--config-dir", "mylab", "scale=smoke", "+recipe=" + ",".join(f"fresh_{g}" for g in GROUPS))
     assert sweep.returncode == 0, sweep.stderr
     assert f"{len(GROUPS)} jobs: {len(GROUPS)} done" in sweep.stdout
+
+
+def test_components_of_ones_own_folder_can_be_looked_at(runner):
+    assert runner("new", "loss/mine", "--dir", "lab").returncode == 0
+    for arguments, said in ((["list", "loss"], "mine"), (["show", "loss=mine"], "loss=mine"), (["--cfg", "job", "loss=mine"], "name: mine")):
+        done = runner(*arguments, "--config-dir=lab")
+        assert said in done.stdout, done.stderr
+    done = runner("--cfg", "job", "--config-dir")
+    assert (done.returncode, done.stderr) == (2, "runner: argument --config-dir/-cd: expected one argument\n")
+
+
+def test_list_shows_what_scales_are(capsys):
+    assert list_command.main(["scale"]) == 0
+    assert "minutes on a laptop" in capsys.readouterr().out
+
+
+def test_commands_of_a_new_component_are_quoted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert new.main(["loss/mine", "--dir", "my lab"]) == 0
+    said = capsys.readouterr().out
+    assert "runner --config-dir 'my lab' +recipe=mine" in said
+    assert "pytest 'my lab/tests/test_mine.py'" in said
+
+
+def test_a_closed_pipe_ends_quietly(monkeypatch):
+    def printed(argv):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904 - as rich does
+
+    monkeypatch.setattr(main, "dispatch", printed)
+    with pytest.raises(SystemExit, match=r"^141$"):
+        main.main(["list"])
 
 
 def test_all_that_list_names_can_be_shown(capsys):

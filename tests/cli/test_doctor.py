@@ -9,7 +9,7 @@ from runner.kernels import dispatch
 
 
 def test_data_and_kernels(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "60")
     assert doctor.main([]) == 0
     said = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1}
     assert "1438 training samples" in said["digits"]
@@ -19,15 +19,24 @@ def test_data_and_kernels(capsys, monkeypatch):
 def test_every_operation_stands_beside_its_reason(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(dispatch, "why_not", lambda name, x: None if name == "softmax" else f"a {x.device.type} tensor")
-    (triton, here, names), (reference, not_here, others) = sorted(doctor.kernels(torch), key=lambda row: row[0], reverse=True)
+    (triton, here, names), (reference, runs, others) = sorted(doctor.kernels(torch), key=lambda row: row[0], reverse=True)
     assert (triton, here, names) == ("triton", True, "softmax")
-    assert (reference, not_here) == ("reference", False)
+    assert (reference, runs) == ("reference", True)
     assert others == ", ".join(op for op in dispatch.ops() if op != "softmax") + "; no Triton kernel for a cpu tensor"
 
 
 def test_what_is_missing_is_said_with_a_remedy(monkeypatch):
     monkeypatch.setattr(doctor, "OPTIONAL", {"no-such-package": "nothing"})
     assert doctor.packages() == [("no-such-package", False, "for nothing: pip install no-such-package")]
+
+
+def test_addresses_stay_whole_on_narrow_terminals(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    address = "https://there.example/" + "folder/" * 9
+    for part, rows in {"devices": [], "kernels": [], "data": [("faces", False, f"get it from {address}")], "packages": []}.items():
+        monkeypatch.setattr(doctor, part, lambda *torch, rows=rows: rows or [("one", True, "")])
+    assert doctor.main([]) == 0
+    assert address in capsys.readouterr().out
 
 
 def test_arguments_are_refused():

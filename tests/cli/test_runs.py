@@ -1,6 +1,7 @@
 """The list of a store and what is collected from it, on records made by hand."""
 
 import hashlib
+import io
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from runner.cli import runs as command
 from runner.config.bind import bind
@@ -16,7 +18,7 @@ from runner.execution import claim, collect, plan
 from runner.execution.identity import run_id
 from runner.execution.plan import Job, Plan
 from runner.execution.store import Store, folder
-from runner.report import runs
+from runner.report import runs, summary
 
 A, B, C, D = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd"
 
@@ -132,6 +134,19 @@ def test_bad_input(store, arguments, said):
     with pytest.raises(UserError) as error:
         command.main([*arguments, *place])
     assert said in str(error.value)
+
+
+def test_ids_and_states_are_whole_at_any_width(store, capsys, monkeypatch):
+    console = Console(width=40, file=io.StringIO())
+    console.print(runs.table(runs.read(Store(store))))
+    lines = console.file.getvalue().splitlines()
+    assert {line.split()[0]: line.split()[1] for line in lines[1:] if line[:1].strip()} == {A: "done", B: "done", C: "done", D: "failed"}
+    console = Console(width=40, file=io.StringIO())
+    summary.print_jobs([(["optimizer.lr=0.1", f"seed={k}"], "missing", {"summary": {f"test/{k}_last": 1.0 for k in range(9)}}) for k in range(2)], console)
+    assert console.file.getvalue().count("missing") == 2
+    monkeypatch.setenv("COLUMNS", "40")
+    assert command.main([f"store={store}"]) == 0
+    assert any(len(line) > 60 for line in capsys.readouterr().out.splitlines()[1:-1])  # a pipe has room
 
 
 def test_a_thousand_runs_are_listed_quickly(tmp_path):

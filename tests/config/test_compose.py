@@ -81,7 +81,8 @@ def test_scale_lies_over_the_recipe(composed):
         (["with.elr.lam=1"], "'with.elr' is not chosen; add it with 'with+=elr'"), (["loss=null"], "must be a string"), (["data="], "chooses nothing"),
         (["a=[1"], "cannot read 'a=[1'"), (["los=ce"], "did you mean 'loss'?"), (["with=[elr,nope]"], "no option 'nope' in group 'with'"),
         (["model.width=${nope.x}"], "nope"), (["~loss"], "group"), (["scale=huge"], "no option 'huge' in group 'scale'"),
-        (["loss=[ce,gce]"], "loss takes one option, not [ce,gce]"),
+        (["noise={name:symmetric,rate:0.3}"], "noise=OPTION noise.rate=VALUE"), (["kernels=triton"], "such as kernels.backend=triton"),
+        (["+recipe=elr"], "did you mean 'noise/elr'?"), (["loss=[ce,gce]"], "loss takes one option, not [ce,gce]"),
     ],
 )  # fmt: skip
 def test_refusals_are_one_line_with_the_nearest_name(composed, overrides, said):

@@ -1,5 +1,7 @@
 """From one command line to many."""
 
+import re
+
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -47,6 +49,13 @@ def test_zips_of_different_lengths_are_refused():
         expand(["seed=zip()"])
 
 
+@pytest.mark.parametrize("overrides", [["seed=range(2)", "seed=5"], ["seed=5", "seed=1,2"], ["loss=ce,gce", "loss=mae,sce"], ["seed=1", "++seed=1,2"]])
+def test_a_swept_key_that_is_set_twice_is_refused(overrides):
+    with pytest.raises(UserError, match=f"is set twice: {re.escape(' and '.join(overrides))}$"):
+        expand(overrides)
+    assert expand(["seed=1", "seed=2", "loss=ce,gce"])[0] == ["seed=1", "seed=2", "loss=ce"]  # the last one counts, in a single run too
+
+
 @pytest.mark.parametrize("sweep", ["interval(0,1)", "tag(log,interval(1e-3,1))"])
 def test_an_interval_has_no_values_to_run(sweep):
     with pytest.raises(UserError, match="an interval is for runner search"):
@@ -60,6 +69,9 @@ def test_an_interval_has_no_values_to_run(sweep):
         (["loss=ce,gce", "loss.q=0.5"], [["loss=ce"], ["loss=gce", "loss.q=0.5"]]),
         (["loss.q=0.5,0.7", "loss=gce,ce"], [["loss.q=0.5", "loss=gce"], ["loss=ce"], ["loss.q=0.7", "loss=gce"]]),
         (["with=[],[elr]", "with.elr.lam=3,5"], [["with=[]"], ["with=[elr]", "with.elr.lam=3"], ["with=[elr]", "with.elr.lam=5"]]),
+        (["noise=pair,cifar10n", "noise.rate=0.1,0.2"], [["noise=pair", "noise.rate=0.1"], ["noise=pair", "noise.rate=0.2"], ["noise=cifar10n"]]),
+        (["model=resnet18,mlp", "model.depth=2"], [["model=resnet18", "model.depth=2"], ["model=mlp", "model.depth=2"]]),
+        (["model=mlp,linear", "++model.width=16,32"], [["model=mlp", "++model.width=16"], ["model=mlp", "++model.width=32"], ["model=linear"]]),
         (["noise=none,symmetric", "noise.rate=0.2", "seed=1,2"], [
             ["noise=none", "seed=1"], ["noise=none", "seed=2"], ["noise=symmetric", "noise.rate=0.2", "seed=1"], ["noise=symmetric", "noise.rate=0.2", "seed=2"]
         ]),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from runner.config import registry
 from runner.config import schema as schemas
 from runner.config.bind import bind
 from runner.core.errors import UserError
@@ -150,3 +151,28 @@ def test_a_hook_that_would_do_nothing_or_harm_with_a_learner_is_refused(learner,
 def test_two_hooks_that_set_the_labels_are_refused():
     with pytest.raises(UserError, match="with/alim and with/joint_optimisation both own 'targets'"):
         bind({"with": {name: {"name": name} for name in ("joint_optimisation", "alim")}})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("X = 1\n\n\ndef build(q: float = X):\n    pass\n", "own.py:4: 'X' is no literal"),
+        ("def build(q: Literal[X] = 1):\n    pass\n", "own.py:1: 'X' is no literal"),
+        ("from runner import card\n\nCARD = card(arxive='x')\n", "own.py:3: a card has no 'arxive'; did you mean 'arxiv'?"),
+        ("CARD = 5\n", "own.py:1: CARD is declared as CARD = card(NAME=VALUE, ...)"),
+        ("\ndef build(q: float = 1.0:\n    pass\n", "own.py:2: "),
+    ],
+)
+def test_a_component_that_cannot_be_read_is_said_with_its_line(tmp_path, text, said):
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        schemas.read(tmp_path / "own.py")
+    assert str(error.value).startswith(f"{tmp_path}/{said}")
+
+
+def test_a_component_that_cannot_be_imported_is_said_with_its_line(tmp_path, monkeypatch):
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "own.py").write_text("import math\nimport nosuchthing\n\n\ndef build():\n    pass\n")
+    monkeypatch.setattr(registry, "locate", lambda group, option: tmp_path / group / f"{option}.py")
+    with pytest.raises(UserError, match=r"loss/own.py:2: No module named 'nosuchthing'$"):
+        registry.load("loss", "own")

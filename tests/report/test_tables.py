@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -122,9 +123,9 @@ def test_csv_and_json(table):
 
 def test_rich_shows_every_cell(table):
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(formats.rich(table))
+    console.print(formats.rich(replace(table, extra=("eval=[loss]",))))
     text = console.export_text()
-    for part in ("a_b|50%", "60.00 ± 24.84", "(61.5)", "n=1", "–", "Mean ± half-width"):
+    for part in ("eval=[loss]", "a_b|50%", "60.00 ± 24.84", "(61.5)", "n=1", "–", "Mean ± half-width"):
         assert part in text
 
 
@@ -227,11 +228,39 @@ def test_a_scale_has_tables_of_its_own(monkeypatch):
     assert [(c.row, c.col, c.seed) for c in asked] == [(row, "64", seed) for row in ("deep", "flat") for seed in (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"rows": {"ce": {}}}, "recipe r, table t has no metric"),
+        ({"rows": ["ce", "gce"], "metric": "test/acc_last"}, "recipe r, table t: rows=['ce', 'gce'] is not valid; it takes named overrides"),
+        ({"cols": {"seed": []}, "metric": "test/acc_last"}, "cols={'seed': []} is not valid"),
+        ({"row": {"ce": {}}, "metric": "test/acc_last"}, "recipe r, table t: unknown key 'row'; did you mean 'rows'?"),
+        ({"metric": ["test/acc_last"]}, "metric=['test/acc_last'] is not valid"),
+        ({"metric": "test/acc_last", "seeds": "0-4"}, "seeds='0-4' is not valid; it takes a number of seeds"),
+        ({"metric": "test/acc_last", "published": {"values": {"ce": 1}}}, "it takes a source"),
+        (None, "recipe r, table t is None"),
+    ],
+)
+def test_what_is_no_table_is_said_before_anything_runs(monkeypatch, spec, said):
+    monkeypatch.setattr(recipes, "read", lambda name: {"tables": {"t": spec}})
+    with pytest.raises(UserError) as error:
+        cells.table("r")
+    assert said in str(error.value)
+
+
 def test_what_a_row_sets_wins_over_its_column():
     spec = {"rows": {"clean": {"noise.rate": 0.0}, "noisy": {}}, "cols": {"noise.rate": [0.2, 0.4]}}
     plan = cells.plan(cells.of_table("noise/elr", spec, "smoke", [0]))
     rates = {job.id: job.config.one("noise").args["rate"] for job in plan.jobs}
     assert [rates[run] for run in plan.asked] == [0.0, 0.0, 0.2, 0.4]
+
+
+def test_a_key_that_sets_rows_or_columns_apart_names_them():
+    assert cells.naming({"slow": {"optimizer.lr": 0.1}, "fast": {}}) == {"optimizer.lr"}
+    assert cells.naming({"ce": {"with": [], "model.width": 8}, "elr": {"with": ["elr"], "model.width": 8}, "seed": 3}) == {"with"}
+    assert cells.naming({"gce": {"loss": "gce"}, "data": "iris"}) == {"loss"}
+    assert cells.naming({"noise.rate": [0.4], "model.width": [8, 16]}) == {"noise.rate", "model.width"}
+    assert cells.naming(None) == set()
 
 
 def test_a_metric_may_be_the_mean_of_the_last_measurements(recorded):
@@ -295,6 +324,7 @@ def test_a_report_is_one_page_that_loads_nothing(recorded, capsys, tmp_path):
         (table_command, ["noise/elr", "noise.rate=0.3"], "the table's cols are named by what they set there"),
         (table_command, ["noise/elr", "++noise.rate=0.3"], "the table's cols are named by what they set there"),
         (table_command, ["noise/elr", "loss=mae"], "the table's rows are named by what they set there"),
+        (table_command, ["noise/mixup", "with.mixup.alpha=1"], "the table's rows are named by what they set there"),
         (table_command, ["noisy_labels", "model.widht=3"], "did you mean 'width'?"),
         (table_command, ["noisy_labels", "--plot", "a.jpeg"], ".png, .svg, .pdf"),
         (table_command, ["noisy_labels", "--plot", "nowhere/a.png"], "there is no folder nowhere"),

@@ -16,19 +16,36 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(command: str = "", about: str | None = None, sweep: bool = True) -> Parser:
-    """The parser of `overrides`, Hydra's `config_dir` and `config_name`, and with `sweep` of `multirun` and a sweep's own flags."""
+    """The parser of `overrides`, Hydra's `config_dir` and `config_name`, and with `sweep` of a sweep's own flags."""
     found = Parser(prog=f"runner {command}".strip(), description=about, allow_abbrev=False)
     found.add_argument("overrides", nargs="*", metavar="OVERRIDES", help="such as +recipe=noisy_labels loss=gce noise.rate=0.6")
-    found.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own components and recipes")
+    own_folder(found)
     found.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the config that overrides are laid over (config)")
     if sweep:
-        found.add_argument("--multirun", "-m", action="store_true", help="several runs: a,b or range(5) or glob(*) or zip(a,b)")
+        planned(found)
         found.add_argument("--only", choices=("failed", "missing", "stale"), action="append", default=[], help="run jobs in this state only")
         found.add_argument("--retries", type=natural, metavar="N", default=0, help="try a job that fails again, N times (0)")
         found.add_argument("--fail-fast", action="store_true", help="stop at the first job that fails")
         found.add_argument("--timeout", type=duration, metavar="TIME", help="of one run, such as 90s, 10m or 2h")
-        found.add_argument("--plan", type=Path, metavar="FILE", help="a frozen plan instead of overrides")
     return found
+
+
+def own_folder(parser: Parser) -> None:
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own components and recipes")
+
+
+def add(folder: str | None) -> None:
+    """Let the registry know a config folder, if there is one. Raises UserError if it is not there."""
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder")
+        add_folder(folder)
+
+
+def planned(parser: Parser) -> None:
+    """Add what says which jobs there are."""
+    parser.add_argument("--multirun", "-m", action="store_true", help="several runs: a,b or range(5) or glob(*) or zip(a,b)")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="a frozen plan instead of overrides")
 
 
 def parse(argv: list[str], by: Parser | None = None) -> argparse.Namespace:
@@ -38,10 +55,9 @@ def parse(argv: list[str], by: Parser | None = None) -> argparse.Namespace:
         UserError: flags that do not exist or do not fit.
     """
     found = (by or parser()).parse_intermixed_args(argv)
-    if found.config_dir is not None:
-        if not Path(found.config_dir).is_dir():
-            raise UserError(f"--config-dir {found.config_dir}: there is no such folder")
-        add_folder(found.config_dir)
+    add(found.config_dir)
+    if getattr(found, "plan", None) and found.overrides:
+        raise UserError(f"--plan {found.plan} is frozen: it takes no overrides such as {found.overrides[0]!r}")
     return found
 
 

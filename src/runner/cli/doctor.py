@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from runner.cli.arguments import Parser
 from runner.config import registry
@@ -29,12 +28,13 @@ def main(argv: list[str]) -> int:
     Parser(prog="runner doctor", description=__doc__, allow_abbrev=False).parse_args(argv)
     import torch
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)  # addresses stay whole
     for title, rows in (("devices", devices(torch)), ("kernels", kernels(torch)), ("data", data()), ("packages", packages())):
-        table = Table(box=None, pad_edge=False, title=title, title_justify="left", show_header=False)
+        console.print(f"[italic]{title}[/]")
+        wide = max(len(name) for name, _, _ in rows)
         for name, here, words in rows:
-            table.add_row(name, {True: "[green]here[/]", False: "[yellow]not here[/]", None: ""}[here], escape(words))
-        console.print(table)
+            state = {True: "[green]here[/]    ", False: "[yellow]not here[/]", None: " " * 8}[here]
+            console.print(f" {escape(name):<{wide}}  {state}  {escape(words)}")
     return 0
 
 
@@ -63,8 +63,7 @@ def kernels(torch) -> list[tuple[str, bool | None, str]]:
     for name in dispatch.ops():
         reasons.setdefault(dispatch.why_not(name, row), []).append(name)
     return [
-        ("triton" if why is None else "reference", why is None, ", ".join(names) + (f"; no Triton kernel for {why}" if why else ""))
-        for why, names in reasons.items()
+        ("triton" if why is None else "reference", True, ", ".join(names) + (f"; no Triton kernel for {why}" if why else "")) for why, names in reasons.items()
     ]
 
 

@@ -1,20 +1,24 @@
 """`runner list [GROUP]`: groups, options, recipes."""
 
-from rich.console import Console
+from pathlib import Path
+
 from rich.table import Table
 
-from runner.cli.arguments import Parser
+from runner.cli import arguments
 from runner.config import recipes, registry
 from runner.config.places import CONF
 from runner.config.schema import schema
 from runner.core.errors import UserError, nearest
+from runner.report.summary import output
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(prog="runner list", description=__doc__, allow_abbrev=False)
+    parser = arguments.Parser(prog="runner list", description=__doc__, allow_abbrev=False)
     parser.add_argument("group", nargs="?", metavar="GROUP", help="such as loss, or recipe")
-    group = parser.parse_args(argv).group
-    console = Console(highlight=False)
+    arguments.own_folder(parser)
+    asked = parser.parse_intermixed_args(argv)
+    arguments.add(asked.config_dir)
+    group, console = asked.group, output()
     if group is None:
         table = Table("group", "options", box=None)
         for group, many in registry.GROUPS.items():
@@ -28,15 +32,20 @@ def main(argv: list[str]) -> int:
     if group in ("recipe", "recipes"):
         for name in recipes.names():
             table.add_row(name, str((recipes.read(name).get("paper") or {}).get("title", "")))
-    elif group in registry.GROUPS:
+    elif group in (*registry.GROUPS, "scale"):
         for option in registry.options(group):
             table.add_row(option, schema(group, option).summary)
         for name in presets(group):
-            table.add_row(name, "preset: " + (CONF / group / f"{name}.yaml").read_text().splitlines()[0].lstrip("# "))
+            table.add_row(name, "preset: " * (group != "scale") + about(CONF / group / f"{name}.yaml"))
     else:
-        raise UserError(f"no group '{group}'{nearest(group, [*registry.GROUPS, 'recipe'])}")
+        raise UserError(f"no group '{group}'{nearest(group, [*registry.GROUPS, 'scale', 'recipe'])}")
     console.print(table)
     return 0
+
+
+def about(file: Path) -> str:
+    """The first comment of a preset."""
+    return next((line.lstrip("# ") for line in file.read_text().splitlines() if line.startswith("#") and "@package" not in line), "")
 
 
 def presets(group: str) -> list[str]:

@@ -35,7 +35,7 @@ Hydra's flags work: --cfg job (print the config), --info, --config-dir DIR (your
 A sweep also takes --only failed|missing|stale, --retries N, --fail-fast, --timeout 10m and --plan FILE (a frozen plan instead of overrides).
 runner COMMAND --help has the flags of a command.
 """
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DISK = (errno.ENOSPC, errno.EDQUOT)
 COMMANDS = ("check", "diff", "doctor", "list", "new", "plan", "report", "runs", "search", "show", "table", "verify", "why")
 
 
@@ -56,6 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("runner: interrupted", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # as rich ends it
+            sys.exit(141)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -3,6 +3,7 @@
 import keyword
 import os
 import re
+import shlex
 from pathlib import Path
 
 from runner.cli.arguments import Parser
@@ -28,8 +29,9 @@ def main(argv: list[str]) -> int:
         file.write_text(text)
         print(os.path.relpath(file))
     _, recipe, test = files
-    flag = f"--config-dir {asked.dir} " if asked.dir else ""
-    print(f"\nrun it:   runner {flag}+recipe={recipe_name(recipe)}\ntest it:  pytest {os.path.relpath(test)}")
+    flags = ["--config-dir", str(asked.dir)] if asked.dir else []
+    run, check = ["runner", *flags, f"+recipe={recipe_name(recipe)}"], ["pytest", os.path.relpath(test)]
+    print(f"\nrun it:   {shlex.join(run)}\ntest it:  {shlex.join(check)}")
     return 0
 
 

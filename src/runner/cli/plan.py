@@ -4,7 +4,8 @@ from runner.cli import arguments
 
 
 def main(argv: list[str]) -> int:
-    parser = arguments.parser("plan", __doc__)
+    parser = arguments.parser("plan", __doc__, sweep=False)
+    arguments.planned(parser)
     parser.add_argument("--probe", action="store_true", help="try a few steps to say how long the rest takes")
     asked = arguments.parse(argv, parser)
     from runner.execution import plan as plans

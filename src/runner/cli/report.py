@@ -19,8 +19,9 @@ def main(argv: list[str]) -> int:
     spec = recipes.read(asked.recipe)
     shown: list[tuple[Table, Plan]] = []
     skipped: dict[str, str] = {}
-    for name, table_spec in cells.tables(asked.recipe, asked.scale).items():
+    for name in cells.tables(asked.recipe, asked.scale):
         try:
+            _, table_spec = cells.table(asked.recipe, name, asked.scale)
             wanted = cells.of_table(asked.recipe, table_spec, asked.scale, asked.seeds)
             plan = cells.plan(wanted)
         except UserError as error:

@@ -3,7 +3,9 @@
 import sys
 
 from runner.cli import arguments
+from runner.config import recipes
 from runner.config.bind import Config, bind
+from runner.core.errors import UserError
 
 
 def main(argv: list[str]) -> int:
@@ -16,14 +18,24 @@ def main(argv: list[str]) -> int:
         from runner.cli import sweep
 
         return sweep.main(asked)
+    if given := [flag for flag in ("only", "retries", "fail_fast", "timeout") if getattr(asked, flag)]:
+        raise UserError(f"--{given[0].replace('_', '-')} is for sweeps; add -m")
     overrides = compose.rewrite(asked.overrides)
     with compose.composer(asked.config_name) as composed:
         if sweeps := [o for o in compose.parse(overrides) if compose.is_sweep(o)]:
             line = sweeps[0].input_line
             hint = "" if compose.is_group(sweeps[0]) or "/" not in line else compose.quoted(line)  # a comma in a path
-            raise arguments.UserError(f"{line!r} asks for several runs; add -m" + (f", or if it is one value, {hint}" if hint else ""))
+            raise UserError(f"{line!r} asks for several runs; add -m" + (f", or if it is one value, {hint}" if hint else ""))
         config = bind(composed(overrides))
+    if (launcher := config.one("launcher").option) != here():
+        raise UserError(f"launcher={launcher} is for sweeps; add -m")
     return run_one(config)
+
+
+def here() -> str:
+    """The launcher of the root config, which is this machine: a single run is made in this process."""
+    defaults = recipes.parse((recipes.CONF / "config.yaml").read_text())["defaults"]
+    return next(entry["launcher"] for entry in defaults if "launcher" in entry)
 
 
 def run_one(config: Config) -> int:
@@ -48,13 +60,13 @@ def information(argv: list[str]) -> int:
     import hydra
 
     from runner.config import compose
-    from runner.config.source import register
+    from runner.config.source import COMPLETING, register
 
-    flags = [a for a in argv if a.startswith("-")]
-    if "--config-dir" in flags or "-cd" in flags:
-        place = next(k for k, a in enumerate(argv) if a in ("--config-dir", "-cd"))
-        arguments.add_folder(argv[place + 1])
+    parser = arguments.Parser(add_help=False, allow_abbrev=False)
+    arguments.own_folder(parser)
+    arguments.add(parser.parse_known_args(argv)[0].config_dir)
     register()
+    COMPLETING.set(any(a.split("=")[0] in ("--shell-completion", "-sc") for a in argv))
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["runner", *compose.rewrite(argv)]
     with compose.at_scale(argv), compose.explained():

@@ -3,12 +3,11 @@
 import json
 import sys
 
-from rich.console import Console
-
 from runner.cli.arguments import Parser
 from runner.core.errors import UserError, nearest
 from runner.execution.store import STATES, Store, folder
 from runner.report import runs
+from runner.report.summary import output
 
 
 def main(argv: list[str]) -> int:
@@ -34,7 +33,7 @@ def listed(argv: list[str]) -> int:
     if asked.json:
         print(json.dumps([run.data() for run in found], indent=1))
         return 0
-    console = Console(highlight=False)
+    console = output()
     if found:
         console.print(runs.table(found))
     console.print(f"{len(found)} run{'s' * (len(found) != 1)} in {store.folder}", markup=False, soft_wrap=True)

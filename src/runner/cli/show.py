@@ -5,18 +5,22 @@ import re
 from rich.console import Console
 from rich.table import Table
 
-from runner.cli.arguments import Parser
+from runner.cli import arguments
 from runner.cli.list import presets
 from runner.config import recipes
 from runner.config.places import CONF
 from runner.config.schema import schema
 from runner.core.errors import UserError
+from runner.report.summary import output
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(prog="runner show", description=__doc__, allow_abbrev=False)
+    parser = arguments.Parser(prog="runner show", description=__doc__, allow_abbrev=False)
     parser.add_argument("what", nargs="*", metavar="GROUP=OPTION", help="such as loss=ce or recipe=noisy_labels")
-    what = parser.parse_args(argv).what
+    arguments.own_folder(parser)
+    asked = parser.parse_intermixed_args(argv)
+    arguments.add(asked.config_dir)
+    what = asked.what
     if len(what) != 1 or not re.fullmatch(r"\+?\w+[=/][\w/]+", what[0]):
         raise UserError("show takes one GROUP=OPTION, such as: runner show loss=ce")
     group, option = re.split(r"[=/]", what[0].lstrip("+"), maxsplit=1)
@@ -46,7 +50,7 @@ def main(argv: list[str]) -> int:
         table = Table("key", "default", "type", "meaning", box=None)
         for p in known.parameters.values():
             table.add_row(f"{prefix}.{p.name}", "required" if p.required else str(p.default), p.type, p.help)
-        Console(highlight=False).print(table)
+        output().print(table)
     if used := recipes.using(group, option):
         console.print(f"  recipes: {', '.join(used)}", markup=False)
     return 0

@@ -11,8 +11,6 @@ from runner.report import jobs, summary
 
 def main(asked) -> int:
     plan = plans.reread(asked.plan) if asked.plan else plans.planned(asked.overrides, asked.config_name)
-    if asked.plan and asked.overrides:
-        raise UserError(f"--plan {asked.plan} is frozen: it takes no overrides such as {asked.overrides[0]!r}")
     states = run(plan, asked.only, asked.retries, asked.fail_fast, asked.timeout)
     if shown(plan) != "none":
         summary.print_jobs([(list(job.own), states[job.id], plan.store.done(job.id)) for job in plan.jobs])

@@ -5,13 +5,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from runner.cli import arguments
-from runner.config import recipes, registry
+from runner.config import recipes
 from runner.core.errors import UserError, nearest
 from runner.execution.plan import Plan
 from runner.report import cells, jobs, statistics
+from runner.report.summary import output
 from runner.report.table import Table, collect
 
 FORMATS = ("rich", "md", "latex", "csv", "json")
@@ -40,16 +39,13 @@ def parser(command: str, about: str) -> argparse.ArgumentParser:
     parser.add_argument("--scale", default="mini", help="smoke, mini (default) or paper")
     parser.add_argument("--seeds", type=statistics.seeds, help="such as 0-4 or 0,3,7; the recipe's own number without")
     parser.add_argument("--no-run", action="store_true", help="show what is there, run nothing")
-    parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of your own components and recipes")
+    arguments.own_folder(parser)
     return parser
 
 
 def checked(asked: argparse.Namespace) -> argparse.Namespace:
     """Raises UserError for what a parser cannot know."""
-    if asked.config_dir is not None:
-        if not asked.config_dir.is_dir():
-            raise UserError(f"--config-dir {asked.config_dir}: there is no such folder")
-        registry.add_folder(asked.config_dir)
+    arguments.add(asked.config_dir)
     scales = recipes.CONF / "scale"
     if not (scales / f"{asked.scale}.yaml").is_file():
         raise UserError(f"no scale '{asked.scale}'{nearest(asked.scale, [f.stem for f in scales.glob('*.yaml')])}")
@@ -90,10 +86,7 @@ def show(found: Table, kind: str) -> None:
     if kind != "rich":
         print(formats.TEXT[kind](found), end="", flush=True)
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)  # a file or a pipe has room
-    console.print(formats.rich(found))
+    output().print(formats.rich(found))
 
 
 def ending(found: Table, plan: Plan, states: dict[str, str], command: str, no_run: bool) -> int:

@@ -9,6 +9,7 @@ from rich.table import Table
 from runner.cli import arguments
 from runner.config import recipes
 from runner.core.errors import UserError, nearest
+from runner.report.summary import output
 
 COLOURS = {"held": "green", "refuted": "red", "undecided": "yellow"}
 
@@ -21,10 +22,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--scale", choices=("smoke", "mini", "paper"), help="each claim's own if not given")
     parser.add_argument("--json", action="store_true", help="a JSON list on standard output")
     parser.add_argument("--no-run", action="store_true", help="judge what is in the store")
-    parser.add_argument("--config-dir", "-cd", help="a folder of your own components and recipes")
+    arguments.own_folder(parser)
     asked = parser.parse_intermixed_args(argv)
-    if asked.config_dir:
-        arguments.parse(["--config-dir", asked.config_dir])
+    arguments.add(asked.config_dir)
     chosen, seeds = picked(asked.recipes, asked.all), seed_list(asked.seeds)
 
     from runner.report.verdict import judge_all
@@ -69,9 +69,7 @@ def print_verdicts(verdicts: list, console: Console | None = None) -> None:
     """All verdicts, and below them why some are undecided."""
     from runner.report.verdict import spelled
 
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)  # a file or a pipe has room
+    console = console or output()
     table = Table("recipe", "claim", "verdict (one-sided)", "effect [95 %, two-sided]", "seeds")
     for v in verdicts:
         word = f"{v.verdict} ({v.needed} more)" if v.needed else v.verdict

@@ -84,7 +84,10 @@ def bind(tree: dict) -> Config:
         UserError: unknown group, option or key, wrong type, value out of range; with the nearest right name.
     """
     tree = dict(tree)
-    kernels = SECTIONS["kernels"].bind(tree.pop("kernels", {}) or {}, "kernels")
+    kernels = tree.pop("kernels", {}) or {}
+    if not isinstance(kernels, dict):
+        raise UserError(f"kernels={kernels!r} is not valid; it takes keys, such as kernels.backend=triton")
+    kernels = SECTIONS["kernels"].bind(kernels, "kernels")
     choices = []
     for group, many in registry.GROUPS.items():
         node = tree.pop(group, None) or {}

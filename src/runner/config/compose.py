@@ -181,6 +181,8 @@ def _refused(error: ConfigCompositionException) -> str:
         if registry.GROUPS.get(first) and rest and (key == first or parent == first):
             hint = "" if rest[0] in registry.options(first) else nearest(rest[0], registry.options(first))
             return f"'{first}.{rest[0]}' is not chosen; add it with '{first}+={rest[0]}'{hint}"
+        if first in registry.GROUPS and not rest and parent == first:  # the value was a dict
+            return f"{first}={{...}} sets no '{leaf}': choose an option by its name and set its keys one by one, {first}=OPTION {first}.{leaf}=VALUE"
         option = cause.parent_node.get("name") if parent in registry.GROUPS else None
         return f"unknown key '{key}'" + (nearest(leaf, known) if known else f"; '{option}' has no keys" if option else "")
     text = _first(error)

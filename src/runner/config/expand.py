@@ -6,7 +6,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 
-from runner.config import registry
+from runner.config import recipes, registry
 from runner.config.compose import explained, rewrite
 from runner.config.schema import schema
 from runner.core.errors import UserError
@@ -41,10 +41,14 @@ def expand(overrides: list[str]) -> list[list[str]]:
     such axes. A swept job leaves out the keys that its options do not have (`loss=ce,gce loss.q=0.5,0.7` are three jobs).
 
     Raises:
-        UserError: what cannot be read, zips of different lengths, a key that exists under none of the options.
+        UserError: what cannot be read, zips of different lengths, a swept key that is set twice, a key that exists under none of the options.
     """
     axes: dict[str, list[tuple[str, ...]]] = {}
+    seen: dict[str, Override] = {}
     for number, override in enumerate(parse(rewrite(overrides))):
+        before = seen.setdefault(key := override.get_key_element().lstrip("+"), override)
+        if before is not override and (before.is_sweep_override() or override.is_sweep_override()):
+            raise UserError(f"'{key}' is set twice: {before.input_line} and {override.input_line}")
         if not override.is_sweep_override():
             axes[f"fixed {number}"] = [(override.input_line,)]
             continue
@@ -70,16 +74,20 @@ def _conditional(jobs: list[list[str]]) -> list[list[str]]:
     """The jobs without the keys that their own choice of a swept group does not have, each once."""
     chosen = [{k: v for k, _, v in (o.partition("=") for o in job) if k in registry.GROUPS} for job in jobs]
     swept = {group for found in chosen for group in found if len({c.get(group) for c in chosen}) > 1}
-    keys = {k for job in jobs for k in (o.partition("=")[0] for o in job) if "." in k and k.split(".")[0] in swept}
+    keys = {k for job in jobs for k in map(_key, job) if "." in k and k.split(".")[0] in swept}
     lacks = {(key, option): not has(key, option) for key in keys for option in {c[key.split(".")[0]] for c in chosen}}
     for key in keys:
         if all(gone for (k, _), gone in lacks.items() if k == key):
             keys = keys - {key}  # a mistake, which composition will name
     kept = {}
     for job, options in zip(jobs, chosen, strict=True):
-        left = [o for o in job if (k := o.partition("=")[0]) not in keys or not lacks[k, options[k.split(".")[0]]]]
+        left = [o for o in job if (k := _key(o)) not in keys or not lacks[k, options[k.split(".")[0]]]]
         kept[tuple(left)] = left
     return list(kept.values())
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
 
 
 def has(key: str, option: str) -> bool:
@@ -88,9 +96,9 @@ def has(key: str, option: str) -> bool:
     names = [n.strip().strip("'\"") for n in option.strip("[]").split(",")]
     if registry.GROUPS[group]:
         return rest.split(".")[0] in names
-    known = [n for n in names if n in registry.options(group)]
-    if len(known) < len(names):
-        return True  # a preset or a mistake: composition decides
+    known = [recipes.behind(group, n) for n in names]
+    if None in known:
+        return True  # a mistake: composition decides
     return any(rest.split(".")[0] in {*schema(group, n).parameters, *names[1:]} for n in known[:1])
 
 

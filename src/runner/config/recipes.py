@@ -34,6 +34,15 @@ def folders() -> list[Path]:
     return [RECIPES, *(f / "recipe" for f in registry.folders()[1:])]
 
 
+def behind(group: str, name: str) -> str | None:
+    """The option of a name: itself, or what a preset in `conf/` or in a user's own folder is made from; None if there is neither."""
+    if name in registry.options(group):
+        return name
+    file = next((f for folder in (CONF, *registry.folders()[1:]) if (f := folder / group / f"{name}.yaml").is_file()), None)
+    entries = ((parse(file.read_text()) or {}).get("defaults") or []) if file else []
+    return next((found for e in entries if isinstance(e, str) and e not in ("_self_", name) and (found := behind(group, e))), None)
+
+
 @functools.cache
 def names() -> dict[str, Path]:
     """All recipes: name such as `noisy_labels` or `noise/elr` -> file."""

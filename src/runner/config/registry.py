@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -66,8 +67,17 @@ def locate(group: str, option: str) -> Path:
 
 
 def load(group: str, option: str):
-    """Import the module of an option."""
+    """Import the module of an option. Raises UserError for an import that fails in it."""
     file = locate(group, option)
+    try:
+        return _import(file, group, option)
+    except (ImportError, SyntaxError) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}:{lines[-1]}" if lines else str(file)
+        raise UserError(f"{where}: {error}") from error
+
+
+def _import(file: Path, group: str, option: str):
     builtin = PACKAGE / "components" in file.parents
     name = f"runner.components.{group}.{option}" if builtin else f"runner_components_{abs(hash(str(file.parent)))}_{option}"
     if builtin:

@@ -6,6 +6,7 @@ A range stands at the start of an option's help: `in [0, 1]`, `in (0, inf)`, `> 
 
 import ast
 import functools
+import inspect
 import math
 import re
 from dataclasses import dataclass
@@ -126,6 +127,28 @@ def _out_of_range(text: str, value) -> str | None:
     return None if all(math.isfinite(v) for v in numbers) or "inf" in text else "finite"
 
 
+class _Mistake(Exception):
+    """What cannot be read of a component: the line, and why."""
+
+
+def _literal(node: ast.expr):
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError) as error:
+        raise _Mistake(node.lineno, f"'{ast.unparse(node)}' is no literal; what is read without importing it takes numbers, text, lists and None") from error
+
+
+def _card(node: ast.Assign) -> Card:
+    call = node.value
+    if not isinstance(call, ast.Call) or call.args:
+        raise _Mistake(node.lineno, "CARD is declared as CARD = card(NAME=VALUE, ...)")
+    known = inspect.signature(card).parameters
+    for keyword in call.keywords:
+        if keyword.arg not in known:
+            raise _Mistake(keyword.lineno, f"a card has no '{keyword.arg}'{nearest(keyword.arg, known)}")
+    return card(**{k.arg: _literal(k.value) for k in call.keywords})
+
+
 def _kinds(node) -> tuple[list[str], list]:
     """Types and literal values of an annotation."""
     if node is None:
@@ -135,7 +158,7 @@ def _kinds(node) -> tuple[list[str], list]:
         return left + right, chosen + more
     if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal":
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return [], [ast.literal_eval(i) for i in items]
+        return [], [_literal(i) for i in items]
     return [ast.unparse(node).replace(" ", "")], []
 
 
@@ -163,19 +186,29 @@ def signature(function: ast.FunctionDef) -> dict[str, Parameter]:
     found = {}
     for argument, default in zip([*spec.args, *spec.kwonlyargs], defaults, strict=True):
         kinds, choices = _kinds(argument.annotation)
-        value = REQUIRED if default is None else ast.literal_eval(default)
+        value = REQUIRED if default is None else _literal(default)
         found[argument.arg] = Parameter(argument.arg, tuple(kinds), tuple(choices), value, text.get(argument.arg, ""), argument.lineno)
     return found
 
 
 @functools.cache
 def read(file: Path, function: str = "build") -> tuple[str, Card, dict[str, Parameter]]:
-    """Summary line, card and parameters of a component file, without importing it."""
+    """Summary line, card and parameters of a component file, without importing it. Raises UserError with the line of what cannot be read."""
+    try:
+        return _read(file, function)
+    except SyntaxError as error:
+        raise UserError(f"{file}:{error.lineno}: {error.msg}") from error
+    except _Mistake as error:
+        line, why = error.args
+        raise UserError(f"{file}:{line}: {why}") from error
+
+
+def _read(file: Path, function: str) -> tuple[str, Card, dict[str, Parameter]]:
     tree = ast.parse(file.read_text(), str(file))
     declared, build = Card(), None
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "CARD":
-            declared = card(**{k.arg: ast.literal_eval(k.value) for k in node.value.keywords})
+            declared = _card(node)
         if isinstance(node, ast.FunctionDef) and node.name == function:
             build = node
     if build is None:

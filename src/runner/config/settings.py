@@ -20,7 +20,7 @@ def run(
     Args:
         seed: >= 0; every random stream of the run is derived from it and from the name of its user.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. Does not change the result.
-        threads: >= 0; CPU threads of this process, 0 for torch's own choice; one is fastest for small models.
+        threads: in [0, 1024]; CPU threads of this process, 0 for torch's own choice; one is fastest for small models.
             Does not change the result.
         scale: the size of the experiment, as the recipe understands it; what it changes shows in the other keys.
             Does not change the result.

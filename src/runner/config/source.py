@@ -17,6 +17,8 @@ from runner.config.settings import SECTIONS
 SCALE: ContextVar[str] = ContextVar("scale", default="mini")
 CHOSEN: ContextVar[dict] = ContextVar("chosen", default={})  # noqa: B039 - never changed in place
 
+COMPLETING: ContextVar[bool] = ContextVar("completing", default=False)  # names are listed with their folders then, which Hydra's glob(*) does not look into
+
 
 class _Source(ConfigSource):
     """A config source over a dict: group -> names of its options."""
@@ -57,7 +59,7 @@ class _Source(ConfigSource):
         rest = [b.removeprefix(f"{path}/") if path else b for b in below if not path or b.startswith(f"{path}/")]
         configs = {f"{g}/{n}" for g, names in self.groups().items() for n in names}
         full = lambda leaf: f"{path}/{leaf}" if path else leaf
-        found = {r.split("/")[0] for r in rest}
+        found = set(rest) if COMPLETING.get() else {r.split("/")[0] for r in rest}
         if results_filter == ObjectType.CONFIG:
             found = {f for f in found if full(f) in configs}
         if results_filter == ObjectType.GROUP:

@@ -28,7 +28,8 @@ class NotFinite(Exception):
 def nearest(name: str, known) -> str:
     """`; did you mean 'x'?` for the known name closest to `name`, else the known names, else nothing."""
     known = sorted(map(str, known))
-    if close := difflib.get_close_matches(str(name), known, n=1, cutoff=0.5):
+    ending = [k for k in known if k.rpartition("/")[2] == str(name)]
+    if close := ending or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5):
         return f"; did you mean '{close[0]}'?"
     if not known:
         return ""

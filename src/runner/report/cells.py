@@ -53,10 +53,12 @@ def shared(spec: dict | None) -> tuple[str, ...]:
     return settings({key: value for key, value in (spec or {}).items() if not isinstance(value, dict | list)})
 
 
-def naming(spec: dict | None, side: str) -> set[str]:
-    """The keys that a table's rows or columns are named by: all that columns set, the groups of which rows take an option."""
-    own = {_key(override) for overrides in axis(spec).values() for override in overrides if override not in shared(spec)}
-    return own if side == "cols" else {key for key in own if "." not in key}
+def naming(spec: dict | None) -> set[str]:
+    """The keys that a table's rows or columns are named by: those in lists, and those that names do not all set alike."""
+    entries = [set(overrides) for overrides in axis(spec).values()]
+    alike = set.intersection(*entries) if len(entries) > 1 else set(shared(spec))
+    lists = {key for key, values in (spec or {}).items() if isinstance(values, list)}
+    return {_key(key) for key in lists} | {_key(override) for own in entries for override in own - alike}
 
 
 def _key(override: str) -> str:
@@ -67,29 +69,53 @@ def tables(recipe: str, scale: str = "mini") -> dict[str, dict]:
     """A recipe's tables as they are at a scale. Raises UserError."""
     content = recipes.read(recipe)
     known, own = content.get("tables") or {}, ((content.get("scales") or {}).get(scale) or {}).get("tables") or {}
+    if not isinstance(known, dict):
+        raise UserError(f"recipe {recipe}: tables={known!r} is not valid; it takes names, each with {', '.join(sorted(PARTS))}")
+    for name, spec in known.items():
+        _check(f"recipe {recipe}, table {name}", spec)
     for name, other in own.items():
         if name not in known:
             raise UserError(f"recipe {recipe}, scale {scale}: no table '{name}'{nearest(name, known)}")
         if other is not None and not (isinstance(other, dict) and other.keys() <= PARTS):
             raise UserError(f"recipe {recipe}, scale {scale}: table {name} takes {', '.join(sorted(PARTS))}, or null where it is left out; not {other!r}")
+        _check(f"recipe {recipe}, scale {scale}, table {name}", other or {})
     return {name: {**spec, **own.get(name, {})} for name, spec in known.items() if own.get(name, {}) is not None}
 
 
+def _check(where: str, spec) -> None:
+    """Raises UserError for what is no table, or a part of one."""
+    if not isinstance(spec, dict):
+        raise UserError(f"{where} is {spec!r}; it takes {', '.join(sorted(PARTS))}")
+    for part, value in spec.items():
+        if part not in PARTS:
+            raise UserError(f"{where}: unknown key '{part}'{nearest(part, PARTS)}")
+        if part in ("rows", "cols") and value is not None and (not isinstance(value, dict) or [] in value.values()):
+            raise UserError(f"{where}: {part}={value!r} is not valid; it takes named overrides, such as {{ce: {{loss: ce}}}}, or lists, {{loss: [ce, gce]}}")
+        if part == "seeds" and (not isinstance(value, int) or value < 1):
+            raise UserError(f"{where}: seeds={value!r} is not valid; it takes a number of seeds, 1 or more")
+        if part == "metric" and not isinstance(value, str):
+            raise UserError(f"{where}: metric={value!r} is not valid; it takes one of a run's summary, such as test/acc_last")
+        if part == "published" and not (isinstance(value, dict) and "source" in value and isinstance(value.get("values", {}), dict)):
+            raise UserError(f"{where}: published={value!r} is not valid; it takes a source, and values: {{ROW: {{COL: NUMBER}}}}")
+
+
 def table(recipe: str, name: str | None = None, scale: str = "mini") -> tuple[str, dict]:
-    """A recipe's table at a scale by its name, the first one without. Raises UserError with the nearest name."""
+    """A recipe's table at a scale by its name, the first one without. Raises UserError with the nearest name, or for a table without a metric."""
     known = tables(recipe, scale)
     if not known:
         raise UserError(f"recipe {recipe} has no tables at scale {scale}")
     name = name or next(iter(known))
     if name not in known:
         raise UserError(f"recipe {recipe} has no table '{name}' at scale {scale}{nearest(name, known)}")
+    if "metric" not in known[name]:
+        raise UserError(f"recipe {recipe}, table {name} has no metric; it takes one of a run's summary, such as metric: test/acc_last")
     return name, known[name]
 
 
 def of_table(recipe: str, spec: dict, scale: str = "mini", seeds: list[int] | None = None, extra: tuple[str, ...] = ()) -> list[Cell]:
     """All cells of a table, row by row. Raises UserError for an extra override after which rows or columns would not be what they are called."""
     for side in ("rows", "cols"):
-        if hidden := [override for override in extra if _key(override) in naming(spec.get(side), side)]:
+        if hidden := [override for override in extra if _key(override) in naming(spec.get(side))]:
             raise UserError(f"'{hidden[0]}' is not for all cells: the table's {side} are named by what they set there")
     seeds = list(range(spec.get("seeds", 5))) if seeds is None else seeds
     return [

@@ -10,6 +10,7 @@ from rich.table import Table
 from runner.core.errors import UserError, nearest
 from runner.execution.store import Store
 from runner.report import runs
+from runner.report.summary import output
 
 _WHERE = ("step", "epoch")  # of a row of metrics: not a result
 
@@ -89,7 +90,7 @@ def _differing_rows(a: dict, b: dict) -> dict[str, tuple]:
 
 def print_all(a: Record, b: Record, console: Console | None = None) -> bool:
     """All sections. Returns whether both runs have the same results."""
-    console = console or Console(highlight=False)
+    console = console or output()
     telling = runs.telling(a.plain) | runs.telling(b.plain)
     config = differing(runs.flat(a.plain), runs.flat(b.plain))
     config = {k: both for k, both in config.items() if k in telling or None not in both}  # not the defaults of an option that one of them has

@@ -67,7 +67,7 @@ def _about_best(table: Table) -> str:
 def rich(table: Table) -> Group:
     """For `Console.print`."""
     places = digits(table)
-    grid = Grid(title=table.title, title_justify="left")
+    grid = Grid(title=Text(table.title), title_justify="left")
     grid.add_column(Text(table.key, "dim"), no_wrap=True)
     for col in table.cols:
         grid.add_column(Text(table.label(col)), justify="right", no_wrap=True)

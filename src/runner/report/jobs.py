@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from runner.report.summary import LONGEST, output
+
 COLOURS = {"done": "green", "failed": "red", "stopped": "yellow", "stale": "magenta", "damaged": "red", "running": "cyan", "missing": "", "again": "yellow"}
 
 
@@ -38,10 +40,11 @@ def counts(states: dict[str, str]) -> str:
 
 def print_plan(plan, states: dict[str, str], forecast: str, console: Console | None = None) -> None:
     """All jobs of a plan with their states, and how long what is left will take."""
-    console = console or Console(highlight=False)
+    console = console or output()
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "state", "job"):
-        table.add_column(heading)
+    for heading, least in (("run", 12), ("state", LONGEST)):
+        table.add_column(heading, no_wrap=True, min_width=least)
+    table.add_column("job")
     for job in plan.jobs:
         table.add_row(job.id, Text(states[job.id], COLOURS[states[job.id]]), escape(job.name))
     console.print(table)

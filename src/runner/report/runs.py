@@ -21,7 +21,7 @@ from runner.core.errors import UserError, nearest
 from runner.execution.identity import code_fingerprint
 from runner.execution.store import Store
 from runner.report.jobs import COLOURS, span
-from runner.report.summary import number
+from runner.report.summary import LONGEST, number
 
 SIGNS = {"<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq, "<": operator.lt, ">": operator.gt}
 _CONDITION = re.compile(r"([^<>=!]+)(<=|>=|!=|==?|<|>)(.*)")
@@ -185,8 +185,10 @@ def table(runs: list[Run]) -> Table:
     keys = apart(runs)
     metrics = dict.fromkeys(m for run in runs for m in run.metrics if m.startswith("test/") and m.endswith("_last"))
     made = Table(box=None, pad_edge=False)
-    for heading in ("run", "state", "age", "time", *keys):
-        made.add_column(heading)
+    for heading, least in (("run", 12), ("state", LONGEST), ("age", 0), ("time", 0)):
+        made.add_column(heading, no_wrap=True, min_width=least)  # an id is for copying
+    for key in keys:
+        made.add_column(key)
     for name in metrics:
         made.add_column(name.removesuffix("_last"), justify="right")
     for run in runs:

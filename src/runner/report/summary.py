@@ -4,6 +4,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runner.execution.store import STATES
+
+LONGEST = max(map(len, STATES))
+
+
+def output() -> Console:
+    """Standard output, at least 200 columns wide where it is a file or a pipe: these have room."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 200)
+    return console
+
 
 def split(summary: dict) -> dict[str, dict[str, float]]:
     """`{"test/acc_last": 97.5, "test/acc_best": 98.6}` -> `{"test/acc": {"last": 97.5, "best": 98.6}}`."""
@@ -20,7 +32,7 @@ def number(value: float | None) -> str:
 
 def print_run(record, done: dict, console: Console | None = None) -> None:
     """One run: what it was, the last and best value of each metric."""
-    console = console or Console(highlight=False)
+    console = console or output()
     picked = [
         c for c in record.config.choices if c.group in ("data", "model", "loss", "noise", "learner", "optimizer", "sparsity", "with") and c.option != "none"
     ]
@@ -40,12 +52,14 @@ def print_jobs(jobs: list[tuple[list[str], str, dict | None]], console: Console 
     Args:
         jobs: overrides, state and `done.json` of each.
     """
-    console = console or Console(highlight=False)
+    console = console or output()
     found = [(overrides, state, split((done or {}).get("summary", {}))) for overrides, state, done in jobs]
     names = list(dict.fromkeys(n for _, _, values in found for n in values))
     table = Table(title=f"{len(jobs)} run{'s' * (len(jobs) != 1)}", caption="values at the end of training")
-    for heading, side in (("job", "left"), ("", "left"), *((n, "right") for n in names)):
-        table.add_column(heading, justify=side)
+    table.add_column("job")
+    table.add_column("", no_wrap=True, min_width=LONGEST)
+    for name in names:
+        table.add_column(name, justify="right")
     for overrides, state, values in found:
         table.add_row(escape(" ".join(overrides)), state, *(number(values.get(n, {}).get("last")) for n in names))
     console.print(table)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runner.report.summary import number
+from runner.report.summary import number, output
 
 SHOWN = 10  # trials
 ENOUGH = 20  # complete trials; with fewer, importances are noise
@@ -21,14 +21,15 @@ def print_study(study, trials: list, metric: str, command: Callable[[list[str]],
         trials: those that have ended.
         command: from the overrides of a trial to the command line that runs it.
     """
-    console = console or Console(highlight=False)
+    console = console or output()
     complete = [t for t in trials if t.state.name == "COMPLETE"]
     ranked = sorted(complete, key=lambda t: t.value, reverse=study.direction.name == "MAXIMIZE")
     different = list({tuple(t.user_attrs["runs"]): t for t in reversed(ranked)}.values())[::-1]  # points that were asked for twice stand there once
     keys = list(dict.fromkeys(key for t in ranked for key in t.params))
     table = Table(title=f"study {escape(study.study_name)}")
-    for heading, side in (("trial", "right"), (metric, "right"), *((key, "left") for key in keys), ("run", "left")):
+    for heading, side in (("trial", "right"), (metric, "right"), *((key, "left") for key in keys)):
         table.add_column(heading, justify=side)
+    table.add_column("run", min_width=12)
     for trial in different[:SHOWN]:
         values = (escape(_brief(trial.params[key])) if key in trial.params else "" for key in keys)
         table.add_row(str(trial.number), number(trial.value), *values, " ".join(trial.user_attrs["runs"]))
