@@ -21,7 +21,7 @@ class Again:
     """Trains for ten steps, then again from the first weights."""
 
     def phases(self, state):
-        return [Phase("first", "10it", self.keep), Phase("again", None, lambda state: state.restart(self.start), fresh=True)]
+        return [Phase("first", "10it", self.keep), Phase("again", None, lambda state: state.load_weights(self.start, anew=True), fresh=True)]
 
     def keep(self, state):
         self.start = state.weights()

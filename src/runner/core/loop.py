@@ -85,10 +85,9 @@ class Loop:
         state.batch, state.replay = batch, False
         self.set_rate()
         loss = self.grads()
-        scale = self.gradients.scale
-        if not scale.overflow or scale.least:
+        if not self.gradients.scale.overflow or self.gradients.scale.least:
             self.trail.close(state.step, loss)
-            scale.check(state.step)
+            self.gradients.scale.check(state.step)
         self.apply()
         for hook in self.on.step_end:
             hook(state)

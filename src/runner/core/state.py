@@ -22,10 +22,9 @@ class State:
         loss: `(logits (..., C), target) -> losses (...)`.
         data: the splits and their `info`.
         device: where everything lives; world: the processes that share out each batch.
-        optimizer: of all trainable parameters that no component's own optimizer has.
-        optimizers: that one and those of components; the schedule drives them all.
+        optimizer: of all trainable parameters that no component's own has; optimizers: that and those of components, which the schedule drives all.
         step: optimizer steps taken; epoch: epochs finished; place: steps taken in the current epoch.
-        phase: index of the current phase; begun: phases begun so far; restarts: how often the training began anew, see `restart`.
+        phase: index of the current phase; begun: phases begun so far; restarts: how often training began anew.
         clock: `clock.epoch` steps in an epoch, `clock.total` in the run.
         batch: the batch of the current step.
         replay: whether the gradients of this step were computed before (an optimizer that looks twice).
@@ -81,18 +80,14 @@ class State:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Put weights into the model, in place; the masks hold afterwards."""
+    def load_weights(self, weights: dict[str, Tensor], anew: bool = False) -> None:
+        """Put weights into the model, in place; the masks hold afterwards. `anew`: training begins again, what averages remember counts no more."""
+        self.restarts += anew
         mine = self.model.state_dict()
         for name, value in weights.items():
             mine[name].copy_(value)
         self.enforce_masks()
         self._outputs.clear()
-
-    def restart(self, weights: dict[str, Tensor]) -> None:
-        """Begin the training anew from weights: what others remember of the weights up to now, such as averages, counts no more."""
-        self.load_weights(weights)
-        self.restarts += 1
 
     def predictions(self, split: Split) -> Iterator[Batch]:
         """All batches of a split with the model's outputs in `z`, in order, without gradients. Shared by all evaluators."""

@@ -31,7 +31,7 @@ class Scripted:
     def forget_predictions(self):
         pass
 
-    def restart(self, weights):
+    def load_weights(self, weights, anew):
         self.begun_again += 1
 
     def run(self, hook):

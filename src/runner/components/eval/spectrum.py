@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from runner import card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 
 CARD = card(
     paper="nmtune2024",

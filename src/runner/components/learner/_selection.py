@@ -5,7 +5,7 @@ import copy
 import torch
 
 from runner.components._learned import drawn
-from runner.core.selection import forget_rate
+from runner.components._selection import forget_rate
 
 
 @torch.no_grad()

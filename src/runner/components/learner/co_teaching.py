@@ -3,8 +3,8 @@
 from typing import Literal
 
 from runner import Duration, card
+from runner.components._selection import only, smallest
 from runner.components.learner._selection import TwoNetworks
-from runner.core.selection import only, smallest
 
 CARD = card(
     paper="coteaching2018",

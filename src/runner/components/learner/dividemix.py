@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 
 from runner import Duration, card
+from runner.components._selection import only
 from runner.components.learner._mixture import lower_component
 from runner.components.learner._selection import TwoNetworks
 from runner.core.data import LoadedSplit
-from runner.core.selection import only
 from runner.core.targets import soft
 
 CARD = card(

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import Duration, card
+from runner.components._features import classifier, inputs
 from runner.core.data import LoadedSplit
-from runner.core.features import classifier, inputs
 from runner.core.targets import soft
 
 CARD = card(

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from runner import card
+from runner.components._features import classifier, inputs
 from runner.core.data import LoadedSplit
-from runner.core.features import classifier, inputs
 
 CARD = card(
     paper="weakstil2021",

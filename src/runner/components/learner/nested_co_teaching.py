@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from runner import Duration, UserError, card
+from runner.components._features import classifier, inputs
+from runner.components._selection import only, smallest
 from runner.components.learner._selection import TwoNetworks
-from runner.core.features import classifier, inputs
-from runner.core.selection import only, smallest
 
 CARD = card(
     paper="nestedcoteaching2021",

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import Duration, card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(

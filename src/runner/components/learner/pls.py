@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import Duration, UserError, card
+from runner.components._features import classifier, inputs
+from runner.components._selection import only
 from runner.components.learner._contrast import another_view, classmates, hyperplane, mixing, pairs, scaled
 from runner.components.learner._mixture import lower_component
-from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
-from runner.core.selection import only
 from runner.core.targets import soft
 
 CARD = card(

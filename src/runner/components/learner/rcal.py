@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runner import Duration, card
+from runner.components._features import classifier, inputs
 from runner.components.learner._calibration import borrowed, inliers, roots, statistics
-from runner.core.features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(

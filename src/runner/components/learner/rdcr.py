@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from runner import Duration, UserError, card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 
 CARD = card(
     paper="rdcr2019",

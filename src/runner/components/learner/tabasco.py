@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from runner import Duration, card
+from runner.components._features import classifier, inputs
+from runner.components._selection import only
 from runner.components.learner._mixture import lower_component
-from runner.core.features import classifier, inputs
-from runner.core.selection import only
 
 CARD = card(
     paper="tabasco2023",

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runner import UserError, card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 
 CARD = card(
     paper="pi2023",

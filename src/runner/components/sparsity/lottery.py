@@ -44,7 +44,7 @@ class Lottery(Masked):
 
     def draw_ticket(self, state):
         self.prune(state, (1 - self.rate) ** state.phase)
-        state.restart(self.early)
+        state.load_weights(self.early, anew=True)
 
     @torch.no_grad()
     def prune(self, state, density):

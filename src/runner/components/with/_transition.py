@@ -42,4 +42,4 @@ class TransitionMatrix:
         self.matrix = estimate(p, self.quantile)
         state.per_sample["transition"] = self.matrix.T[train.y]
         if self.restart:
-            state.restart(self.start)
+            state.load_weights(self.start, anew=True)

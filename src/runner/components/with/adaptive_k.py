@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from runner import Duration, card
-from runner.core.selection import only
+from runner.components._selection import only
 
 CARD = card(
     paper="adaptivek2022",

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from runner import Duration, card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 from runner.core.phases import Phase
 
 CARD = card(
@@ -60,7 +60,7 @@ class KnnCleaning:
     def learn(self, state):
         if self.neighbours:
             self.flag(state)
-        state.restart(self.start)
+        state.load_weights(self.start, anew=True)
 
     @torch.no_grad()
     def represent(self, state):

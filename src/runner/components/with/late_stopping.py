@@ -39,7 +39,7 @@ class LateStopping:
 
     def anew(self, state):
         """The network and its optimizer as they were at the beginning of the run."""
-        state.restart(self.start)
+        state.load_weights(self.start, anew=True)
         for optimizer in state.optimizers:
             optimizer.state.clear()
         self.streak.zero_()

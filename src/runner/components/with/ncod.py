@@ -3,7 +3,7 @@
 import torch
 
 from runner import card
-from runner.core.features import classifier
+from runner.components._features import classifier
 from runner.core.targets import soft
 
 CARD = card(

@@ -3,7 +3,7 @@
 import torch
 
 from runner import UserError, card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 
 CARD = card(
     paper="nesteddropout2022",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from runner import UserError, card
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 from runner.core.targets import soft
 
 regression = importlib.import_module("runner.components.with._regression").regression  # `with` is a keyword

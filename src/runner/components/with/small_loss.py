@@ -3,7 +3,7 @@
 import torch
 
 from runner import Duration, card
-from runner.core.selection import forget_rate, only, smallest
+from runner.components._selection import forget_rate, only, smallest
 
 CARD = card(
     arxiv="1804.06872",

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from runner import UserError
-from runner.core.features import classifier, inputs
+from runner.components._features import classifier, inputs
 
 
 def test_compiled_networks_show_their_features_too():
