@@ -299,3 +299,11 @@ def test_tensorboard(tmp_path, display):
     values = [e.value for e in events.Scalars("test/acc")]
     assert values == pytest.approx([r["test/acc"] for r in record.rows()])
     assert events.Scalars("summary/test/acc_last")[0].value == pytest.approx(done["summary"]["test/acc_last"])
+
+
+@pytest.mark.parametrize(("begin", "said"), [("2ep", True), ("46it", True), ("45it", False), ("0ep", False)])
+def test_times_beyond_the_end_of_a_run_are_told(tmp_path, display, begin, said):
+    lines = []
+    display.say = lines.append
+    execute(config(tmp_path, "with=[joint_optimisation]", f"with.joint_optimisation.begin={begin}", "trainer.duration=2ep", "eval=[]"), display)
+    assert (f"with.joint_optimisation.begin={begin} is not within this run of 46 steps" in lines) == said

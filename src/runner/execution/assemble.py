@@ -55,6 +55,16 @@ def check_fit(config: Config, info: Info) -> None:
             raise UserError(f"{choice.name} {kinds[not card.tokens]}")
 
 
+def beyond(config: Config, clock: Clock) -> list[str]:
+    """The times of methods that lie beyond the end of a run, where what they begin never does, or what they end always is."""
+    found = []
+    for choice in (c for group in ("learner", "with", "sparsity") for c in config[group]):
+        for name, value in choice.args.items():
+            if value is not None and "Duration" in choice.schema.parameters[name].kinds and clock.steps(value) >= clock.total > 0:
+                found.append(f"{choice.key}.{name}={value} is not within this run of {clock.total} steps")
+    return found
+
+
 def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row: None) -> Loop:
     """Build everything that a run needs, in the order of its random streams' names, not of its components.
 

@@ -9,7 +9,7 @@ import traceback
 from runner.config.bind import Config
 from runner.core import snapshot
 from runner.core.errors import NotFinite, Stopped, UserError
-from runner.execution.assemble import assemble
+from runner.execution.assemble import assemble, beyond
 from runner.execution.checkpoint import Checkpoints, Damaged
 from runner.execution.identity import data_fingerprint
 from runner.execution.record import Record
@@ -100,6 +100,8 @@ def _lead(record: Record, loop, rows: "_Rows", display, mend: bool) -> dict:
         if saved and before not in (None, data):  # of another machine it may differ in the last digits
             display.say(f"the data of run {record.id} is not what it began with (fingerprint {data}, was {before}); 'fresh=true' begins again")
         record.open(saved["extra"] if saved else None, data)
+        for line in beyond(config, loop.state.clock):
+            display.say(line)
         with contextlib.closing(Sinks([c.build() for c in config["logger"]], record, display.say)) as sinks:
             rows.start(record, sinks, loop)
             return _train(record, loop, checkpoints, sinks, display)
