@@ -38,7 +38,8 @@ def main(argv: list[str]) -> int:
     card = known.card
     facts = {
         "paper": " ".join(filter(None, [card.paper, card.arxiv and f"arXiv:{card.arxiv}"])), "checked against": card.source,
-        "for": ", ".join([*card.tasks, *(["images"] if card.images else []), *(["token ids"] if card.tokens else [])]), "owns": ", ".join(card.owns), "acts on": ", ".join(card.uses),
+        "for": ", ".join([*card.tasks, *(["images"] if card.images else []), *(["token ids"] if card.tokens else [])]),
+        "owns": ", ".join(card.owns), "acts on": ", ".join(card.uses),
         "rungs": ", ".join(f"{event} {rung}" for event, rung in card.rung.items()),
         "off-switch": " ".join(f"{k}={v}" for k, v in (card.off or {}).items()), "source": known.file,
     }  # fmt: skip
