@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -280,3 +281,9 @@ def test_all_that_list_names_can_be_shown(capsys):
             assert show.main([f"{group}={option}"]) == 0
             shown = capsys.readouterr().out
             assert ("defaults: [" if option in presets(group) else f"{group}={option}") in shown
+
+
+def test_the_readme_shows_what_why_prints(runner):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    command, _, shown = readme.partition("$ runner why ")[2].partition("```")[0].partition("\n")
+    assert runner("why", *command.split()).stdout.split() == shown.split()

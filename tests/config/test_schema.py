@@ -176,3 +176,10 @@ def test_a_component_that_cannot_be_imported_is_said_with_its_line(tmp_path, mon
     monkeypatch.setattr(registry, "locate", lambda group, option: tmp_path / group / f"{option}.py")
     with pytest.raises(UserError, match=r"loss/own.py:2: No module named 'nosuchthing'$"):
         registry.load("loss", "own")
+
+
+def test_what_a_component_acts_on_is_what_another_may_replace():
+    cards = [schemas.schema(group, option).card for group in registry.GROUPS for option in registry.options(group)]
+    used = {resource for card in cards for resource in card.uses}
+    assert used
+    assert used <= {resource for card in cards for resource in card.owns}

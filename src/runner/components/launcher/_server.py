@@ -1,6 +1,7 @@
 """Imported by the fork server before any job: the module RUNNER_WARM names, with Python's collector of garbage aside.
 
-What is imported is no garbage: looking for some takes a tenth of the time, and in every job again, where each look copies what was shared.
+What is imported is no garbage, and looking for some takes a tenth of the time (torch: 1.27 s with, 1.10 s without); what is frozen the jobs'
+collectors pass over, as Python's documentation of gc.freeze advises before a fork.
 At its end the server just ends. Taking torch apart takes 0.7 s, in which whoever reads the sweep's output would wait.
 """
 
