@@ -16,7 +16,6 @@ import argparse
 import csv
 import importlib.util
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from runner.components.launcher import local  # noqa: E402
 from runner.execution.record import environment  # noqa: E402
 
 RECIPE = ["+recipe=noisy_labels", "trainer.duration=14ep"]  # one thread trains that in about 0.3 s
@@ -67,12 +67,9 @@ def measured(names: list[str], jobs: int) -> list[dict]:
 def memory() -> str:
     """What a process of the pool holds that has done nothing yet."""
     os.environ["PYTHONPATH"] = str(ROOT / "src")
-    os.environ["RUNNER_WARM"] = json.dumps(
-        {"module": "runner.execution.warm", "components": [["data", "digits"], ["model", "mlp"], ["noise", "symmetric"], ["with", "elr"]]}
-    )
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runner.components.launcher._server"])
-    workers = [context.Process(target=time.sleep, args=(3,)) for _ in range(4)]
+    launcher = local.build()
+    launcher.prepare("runner.execution.warm", [["data", "digits"], ["model", "mlp"], ["noise", "symmetric"], ["with", "elr"]], [])
+    workers = [launcher.context.Process(target=time.sleep, args=(3,)) for _ in range(4)]
     for worker in workers:
         worker.start()
     time.sleep(1)

@@ -124,6 +124,18 @@ def test_a_plan_that_is_not_there_is_said():
         read("nowhere.jsonl")
 
 
+def test_the_first_job_is_told_before_the_others_are_known():
+    told = []
+    with pytest.raises(UserError, match="gcee"):
+        planned(["loss=ce,gcee", "seed=7"], first=told.append)
+    assert [(c.one("loss").option, c.settings["seed"]) for c in told] == [("ce", 7)]
+    plan = planned(SWEEP, first=told.append)
+    assert len(told) == 2
+    assert run_id(told[1]) == plan.jobs[0].id
+    planned(SWEEP, first=told.append)  # it is frozen: nothing is made
+    assert len(told) == 2
+
+
 def test_nothing_is_frozen_of_what_does_not_bind(tmp_path):
     for wrong in (["model.width=4,-1"], ["loss=ce,gcee"], ["seed=1,x"], ["store=a,b"]):
         with pytest.raises(UserError) as said:

@@ -2,20 +2,26 @@
 
 import sys
 
+from runner.config.bind import Config
 from runner.core.errors import UserError
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
-from runner.execution.pool import Pool
+from runner.execution.pool import Pool, warmth
 from runner.report import jobs, summary
 
 
 def main(asked) -> int:
-    plan = plans.reread(asked.plan) if asked.plan else plans.planned(asked.overrides, asked.config_name)
+    plan = plans.reread(asked.plan) if asked.plan else plans.planned(asked.overrides, asked.config_name, prepare)
     states = run(plan, asked.only, asked.retries, asked.fail_fast, asked.timeout)
     if shown(plan) != "none":
         summary.print_jobs([(list(job.own), states[job.id], plan.store.done(job.id)) for job in plan.jobs])
         print(jobs.counts(states))
     return 130 if "stopped" in states.values() else int(any(state != "done" for state in states.values()))
+
+
+def prepare(config: Config) -> None:
+    """Have the launcher import what jobs need while the plan is made: the first one's config says what that is."""
+    config.one("launcher").build().prepare(*warmth([config]))
 
 
 def run(plan: Plan, only=(), retries: int = 0, fail_fast: bool = False, timeout: float | None = None, display=None) -> dict[str, str]:

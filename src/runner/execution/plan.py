@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -54,10 +54,12 @@ class Plan:
         return {job.id: self.store.state(job.id, job.code) for job in self.jobs}
 
 
-def make(overrides: list[str], config_name: str = "config") -> Plan:
-    """Compose, check and expand a command line. Raises UserError."""
+def make(overrides: list[str], config_name: str = "config", first: Callable[[Config], None] = lambda config: None) -> Plan:
+    """Compose, check and expand a command line; `first` is told the config of the first job as soon as that is known. Raises UserError."""
     with compose.composer(config_name) as composed:
-        return of([(job, composed(job)) for job in expand(overrides)])
+        jobs = expand(overrides)
+        first(bind(composed(jobs[0])))
+        return of([(job, composed(job)) for job in jobs])
 
 
 def of(composed: Iterable[tuple[list[str], dict]]) -> Plan:
@@ -81,8 +83,8 @@ def of(composed: Iterable[tuple[list[str], dict]]) -> Plan:
     return Plan(tuple(jobs.values()), Store(stores.pop() if stores else folder()), asked=tuple(asked))
 
 
-def planned(overrides: list[str], config_name: str = "config") -> Plan:
-    """The frozen plan of a command line: read again if nothing that it was made from has changed, else made and frozen. Raises UserError."""
+def planned(overrides: list[str], config_name: str = "config", first: Callable[[Config], None] = lambda config: None) -> Plan:
+    """The frozen plan of a command line: read again if nothing that it was made from has changed, else made, see `make`, and frozen. Raises UserError."""
     asked = next((o.partition("=")[2] for o in overrides if o.startswith("store=")), None)
     file = folder(asked) / "plans" / f"{_key(overrides, config_name)}.jsonl"
     if file.is_file():
@@ -90,7 +92,7 @@ def planned(overrides: list[str], config_name: str = "config") -> Plan:
             return read(file)
         except UserError:
             pass  # damaged: what it was made from is unchanged, so it is made again
-    return freeze(make(overrides, config_name), file, overrides)
+    return freeze(make(overrides, config_name, first), file, overrides)
 
 
 def _key(overrides: list[str], config_name: str) -> str:

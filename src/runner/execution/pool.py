@@ -5,7 +5,8 @@ A launcher has
     capacity(threads) -> int   how many jobs of so many threads it runs at once
     frozen                     whether edits of files after `start` change nothing for the jobs
     queues                     whether a job may wait for its turn after `submit`
-    start(work, warm, components, folders, threads)     `work(*arguments) -> status` runs a job; the module `warm` may be imported before
+    prepare(warm, components, folders)    a sweep of such jobs is being planned: the module `warm` may be imported from now on
+    start(work, warm, components, folders, threads)     `work(*arguments) -> status` runs a job; nothing need have been prepared
     room() -> int              how many jobs it takes now
     submit(job, arguments)     begin one
     ended(seconds) -> [(job, status)]     what has ended, waiting so long for it; status: of `work`, negative for the signal that killed it
@@ -20,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runner.config import registry
+from runner.config.bind import Config
 from runner.execution import claim, worker
 from runner.execution.plan import Job, Plan
 
@@ -115,10 +117,8 @@ class Pool:
 
     def _start(self) -> None:
         self.started = True
-        self.folders = [str(f) for f in registry.folders()[1:]]
-        components = {(c.group, c.option) for job in self.waiting for c in job.config.choices}
         threads = max(job.plain["threads"] for job in self.waiting)
-        self.launcher.start(worker.work, "runner.execution.warm", sorted(components), self.folders, threads)
+        self.launcher.start(worker.work, *warmth([job.config for job in self.waiting]), threads)
 
     def _left(self) -> bool:
         if not self.running:
@@ -137,7 +137,7 @@ class Pool:
             if self.launcher.queues:
                 self.queued[job.id] = claim.latest(self.plan.store.folder / job.id)[0]
             store = str(self.plan.store.folder.resolve())
-            self.launcher.submit(job.id, (job.id, job.plain, store, self.folders, job.code if self.launcher.frozen else None))
+            self.launcher.submit(job.id, (job.id, job.plain, store, own_folders(), job.code if self.launcher.frozen else None))
             self.display.started(job)
 
     def _ended(self) -> list[tuple[str, int]]:
@@ -227,6 +227,16 @@ class Pool:
             self.seen[run] = (found, time.monotonic())
             return False
         return time.monotonic() - since > claim.PATIENCE
+
+
+def warmth(configs: list[Config]) -> tuple[str, list, list[str]]:
+    """What a launcher may import before jobs of such configs begin: `warm`, `components` and `folders` of its `prepare`."""
+    return "runner.execution.warm", sorted({(c.group, c.option) for config in configs for c in config.choices}), own_folders()
+
+
+def own_folders() -> list[str]:
+    """The user's own, with components."""
+    return [str(f) for f in registry.folders()[1:]]
 
 
 def _death(status: int) -> str:

@@ -29,8 +29,8 @@ def warm(components: list[tuple[str, str]], folders: list[str]) -> None:
 
 
 def rehearse() -> None:
-    """One step of a small run, for what torch imports when it is first used."""
-    chosen = {"data": "blobs", "model": "linear", "loss": "ce", "learner": "supervised", "optimizer": "sgd", "schedule": "constant", "softmax": "softmax"}
+    """One step of a small run, for what torch imports when it is first used, and for the digits, which are read once then."""
+    chosen = {"data": "digits", "model": "linear", "loss": "ce", "learner": "supervised", "optimizer": "sgd", "schedule": "constant", "softmax": "softmax"}
     tree = {**chosen, "trainer": {"name": "standard", "duration": "1it"}, "eval": {"accuracy": {"name": "accuracy"}}, "device": "cpu", "threads": 1}
     with torch.random.fork_rng(devices=[]):
         assemble(bind(tree)).run()

@@ -1,7 +1,9 @@
 """launcher=local: slots, devices, statuses, stopping, and a process that dies."""
 
+import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 
 import pytest
 from launched import RECIPE, collect, metrics, straight, submit, until, work
@@ -100,6 +102,23 @@ def test_a_job_that_dies_costs_itself_alone(runner, tmp_path):
     assert "3 jobs: 1 done, 2 failed" in done.stdout
     record = straight(tmp_path / "straight", "with=[]")
     assert metrics(tmp_path / "runs", record.id) == metrics(tmp_path / "straight", record.id)
+
+
+def test_the_server_starts_while_the_plan_is_made(launcher, tmp_path):
+    """In the fixture it runs from `start` on; told before what jobs need, it is the same one, and forks them."""
+    server = lambda: forkserver._forkserver._forkserver_pid
+    before = server()
+    launcher.prepare("signal", [], [])
+    assert server() == before is not None
+    submit(launcher, tmp_path, a=0)
+    assert collect(launcher, 1) == {"a": 0}
+    assert server() == before
+
+
+def test_what_the_user_says_to_the_c_library_counts(launcher, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    launcher.prepare("signal", [], [])
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
 
 
 def test_what_the_server_has_imported_is_never_looked_through_for_garbage():

@@ -33,10 +33,15 @@ class Local:
 
     def start(self, work, warm: str, components: list, folders: list[str], threads: int) -> None:
         self.work, self.devices, self.total = work, gpus(), self.capacity(threads)
+        self.prepare(warm, components, folders)
+
+    def prepare(self, warm: str, components: list, folders: list[str]) -> None:
         os.environ["RUNNER_WARM"] = json.dumps({"module": warm, "components": components, "folders": folders})
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with threads may hang
+        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # large pages: half of the time to fork and to end a process with torch
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["runner.components.launcher._server"])
+        _serve()
 
     def room(self) -> int:
         return self.total - len(self.processes)
