@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 
+import coco_files
 import numpy as np
 import pytest
 import torch
@@ -14,35 +15,10 @@ from runner.components.data.coco import MEAN, STD, build
 from runner.components.data.scenes import build as scenes
 from runner.execution.assemble import assemble
 
-CATEGORIES = {18: "dog", 1: "person", 3: "car", 90: "toothbrush"}  # in no order, with holes, as in the files
-SIZES = ((64, 48), (40, 60), (33, 57), (64, 64))
-
 
 @pytest.fixture
 def coco(tmp_path):
-    """ROOT as COCO is kept: 6 and 4 images, of which the second has a crowd alone, and the third nothing at all; numbers of images in no order."""
-    from PIL import Image
-
-    draw, number = np.random.default_rng(0), iter(range(1, 1000))
-    (tmp_path / "annotations").mkdir()
-    for folder, n in (("train2017", 6), ("val2017", 4)):
-        (tmp_path / folder).mkdir()
-        images, annotations = [], []
-        for k in range(n):
-            wide, high = SIZES[k % 4]
-            images.append({"id": 100 - 7 * k, "file_name": f"{100 - 7 * k:012}.jpg", "width": wide, "height": high})
-            colour = tuple(draw.integers(0, 256, 3).tolist())
-            Image.new("RGB" if k else "L", (wide, high), colour if k else colour[0]).save(tmp_path / folder / images[-1]["file_name"], quality=95)
-            for j in range(0 if k == 2 else 1 if k == 1 else 5):
-                w, h = draw.uniform(0.05, 0.9) * wide, draw.uniform(0.05, 0.9) * high
-                x, y = draw.uniform(0, wide - w), draw.uniform(0, high - h)
-                annotations.append(
-                    {"id": next(number), "image_id": 100 - 7 * k, "category_id": int(draw.choice([*CATEGORIES])), "bbox": [x, y, w, h], "area": w * h,
-                     "iscrowd": int(k == 1 or j == 4), "segmentation": []}
-                )  # fmt: skip
-        content = {"images": images, "annotations": annotations, "categories": [{"id": c, "name": name} for c, name in CATEGORIES.items()]}
-        (tmp_path / "annotations" / f"instances_{folder}.json").write_text(json.dumps(content))
-    return tmp_path
+    return coco_files.write(tmp_path)
 
 
 def edit(root, folder, change):
@@ -80,6 +56,7 @@ def test_windows_stand_for_what_they_overlap_as_in_scenes(coco):
     boxes, split, other = torch.tensor(data.info.regions), data.train, scenes(train_size=2, test_size=1, val_size=0)
     assert (len(boxes), boxes.min(), boxes.max()) == (848, 0, 32)
     assert split.y.shape == (4, 848)
+    assert split.side["image"].tolist() == [65, 72, 79, 100]  # those with objects, in the order of their numbers
     for name, value in other.train.side.items():
         assert (value.dtype, value.dim()) == (split.side[name].dtype, split.side[name].dim())
     assert other.train.y.dtype == split.y.dtype
@@ -121,6 +98,7 @@ def test_images_are_stretched_and_normalised(coco):
 def test_classes_choose_and_number_the_objects(coco):
     every, some = build(str(coco), 32, workers=0), build(str(coco), 32, ["dog", "person"], workers=0)
     assert some.info.outputs == 3
+    assert (every.info.categories, some.info.categories) == (("person", "car", "dog", "toothbrush"), ("dog", "person"))
     assert not set(some.test.side["objects"][..., 0].flatten().tolist()) - {-1, 0, 1}
     for old, new in ((0, 1), (2, 0)):  # of person, car, dog, toothbrush
         count = lambda data, c: int((data.train.side["objects"][..., 0] == c).sum())

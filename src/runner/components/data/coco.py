@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,6 +27,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HOW = "set data.root to the folder of annotations/instances_*2017.json, train2017/*.jpg and val2017/*.jpg from cocodataset.org/#download"
 
 
+@dataclass(frozen=True)
+class Named(Info):
+    """What is known of the data, and the names of the classes of objects, in the order of their numbers."""
+
+    categories: tuple[str, ...] = field(default=(), repr=False)
+
+
 class Photographs(Dataset):
     def __init__(self, files: list[Path]):
         self.files = files
@@ -40,8 +48,8 @@ class Photographs(Dataset):
             raise UserError(f"{self.files[k]} is damaged, or no image; remove it and get it again") from error
 
 
-def read(file: Path) -> tuple[list[str], list[tuple[str, list]]]:
-    """Categories in the order of their numbers, and of each image in that of its own the file's name and [category, x0, y0, x1, y1] in shares of its sides."""
+def read(file: Path) -> tuple[list[str], list[tuple[int, str, list]]]:
+    """Categories in the order of their numbers, and of each image, by its own, that, its file's name and [category, x0, y0, x1, y1] in shares of its sides."""
     if not file.is_file():
         raise absent("the file of COCO's annotations", [file], HOW)
     try:
@@ -56,7 +64,7 @@ def read(file: Path) -> tuple[list[str], list[tuple[str, list]]]:
                 objects.append([names[a["category_id"]], x0, y0, x1, y1])
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{file} is damaged, or has not the format of COCO's instances ({error!r}); remove it and get it again") from error
-    return list(names.values()), [(name, objects) for name, _, _, objects in images.values()]
+    return list(names.values()), [(i, name, objects) for i, (name, _, _, objects) in images.items()]
 
 
 def load(root: Path, folder: str, classes: list[str] | None, size: int, change, workers: int) -> tuple[LoadedSplit, list[str]]:
@@ -66,27 +74,29 @@ def load(root: Path, folder: str, classes: list[str] | None, size: int, change, 
     number = {name: k for k, name in enumerate(classes or names)}
     if lost := [name for name in number if name not in names]:
         raise UserError(f"{file} has no category '{lost[0]}'; it has {', '.join(names[:5])}, ...")
-    known = [(name, [[number[c], *box] for c, *box in objects if c in number]) for name, objects in images]
-    known = [(name, torch.tensor(objects)) for name, objects in known if objects]
+    known = [(i, name, [[number[c], *box] for c, *box in objects if c in number]) for i, name, objects in images]
+    known = [(i, name, torch.tensor(objects)) for i, name, objects in known if objects]
     if not known:
         raise UserError(f"{file} has no object of the classes asked for")
     there = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
-    if lost := [name for name, _ in known if name not in there]:
+    if lost := [name for _, name, _ in known if name not in there]:
         raise absent(f"a part of COCO's {folder}, {len(lost)} of {len(known)} images,", [root / folder / lost[0]], HOW)
-    boxes, most = windows(size, SIDES, STEP, RATIOS), max(len(objects) for _, objects in known)
+    boxes, most = windows(size, SIDES, STEP, RATIOS), max(len(objects) for *_, objects in known)
     objects = torch.full((len(known), most, 5), -1.0)
     owner, iou = torch.empty(len(known), len(boxes), dtype=torch.long), torch.empty(len(known), len(boxes))
-    for k, (_, own) in enumerate(known):
+    for k, (*_, own) in enumerate(known):
         own[:, 1:] *= size
         objects[k, : len(own)] = own
         owner[k], iou[k] = (v[0] for v in stand_for(own[None], boxes))
-    split = LoadedSplit(Photographs([root / folder / name for name, _ in known]), labels(objects, owner, iou), transform=change, workers=workers)
-    split.side = {"objects": objects, "owner": owner, "iou": iou}
+    split = LoadedSplit(Photographs([root / folder / name for _, name, _ in known]), labels(objects, owner, iou), transform=change, workers=workers)
+    split.side = {"objects": objects, "owner": owner, "iou": iou, "image": torch.tensor([i for i, *_ in known])}
     return split, list(number)
 
 
 def build(root: str, size: int = 224, classes: list[str] | None = None, workers: int = 4):
     """Images are stretched to squares, which no IoU notices. A window's label is as in scenes; so are side["objects"], ["owner"] and ["iou"].
+
+    side["image"] (n,) holds the numbers that the file gives its images, `info.categories` the names of the classes.
 
     ROOT/annotations/instances_train2017.json and train2017/*.jpg, and the same of val2017, which is the test split; no change of training images.
     848 windows an image: sides of 1/8, 1/4, 1/2 and all of it, half, as and twice as high as wide, half a window apart. An object
@@ -106,4 +116,4 @@ def build(root: str, size: int = 224, classes: list[str] | None = None, workers:
     for split, folder in SPLITS.items():
         splits[split], classes = load(base, folder, classes, size, change, workers)
     boxes = windows(size, SIDES, STEP, RATIOS)
-    return Data(Info("detection", (3, size, size), len(classes) + 1, regions=tuple(map(tuple, boxes.tolist()))), **splits)
+    return Data(Named("detection", (3, size, size), len(classes) + 1, regions=tuple(map(tuple, boxes.tolist())), categories=tuple(classes)), **splits)
