@@ -25,3 +25,13 @@ def test_what_it_takes():
     for bad in ([1.5], ["60"], ["x"], 3):
         with pytest.raises(UserError, match=r"schedule\.milestones"):
             bind({"milestones": bad})
+
+
+def test_a_warm_up_is_close_to_detectron2s():
+    """detectron2/solver/lr_scheduler.py, _get_warmup_factor_at_iter: from 1/1000 in a straight line to 1, here from 1/1001."""
+    clock = Clock(100, 90000)
+    factor, plain = build(["60000it", "80000it"], 0.1, "1000it")(clock), build(["60000it", "80000it"], 0.1)(clock)
+    theirs = lambda step: min(1.0, 0.001 * (1 - step / 1000) + step / 1000)
+    assert [factor(s) for s in range(0, 1000, 111)] == pytest.approx([theirs(s) for s in range(0, 1000, 111)], abs=1e-6)
+    assert [factor(s) for s in (1000, 59999, 60000, 80000)] == [plain(s) for s in (1000, 59999, 60000, 80000)] == [1, 1, 0.1, 0.1**2]
+    assert build([0.5], 0.1)(clock)(0) == 1.0
