@@ -2,6 +2,7 @@
 
 import json
 
+import coco_files
 import hub_weights
 import pytest
 import tacred_files
@@ -105,3 +106,36 @@ def test_tacred_noise(composed, home):
     assert {"val/f1_last", "test/f1_last", "train/memorised_last"} <= set(loop.run())
     assert all(w.isfinite().all() for w in loop.state.weights().values())
     assert not [name for name, w in loop.state.weights().items() if w.equal(start[name])]
+
+
+def test_marvelovd(composed, home):
+    """The recipe's own classes, of which the last 17 have no labels but proposals of a file."""
+    stored = hub_weights.write(home, "resnet18")
+    (paper,) = composed("+recipe=noise/marvelovd")["data"]
+    names = paper.args["classes"]
+    coco_files.write(home, {k + 1: name for k, name in enumerate(names)}, used=(44, 49, 61))  # person, umbrella, scissors
+    file = coco_files.propose(home, [49, 61], each=12)
+    few = (f"data.root={home}", "data.size=64", "data.workers=0", "model.arch=resnet18", "model.hidden=16", f"noise.path={file}", "trainer.batch_size=2")
+    loop = assemble(composed("+recipe=noise/marvelovd", *few, "trainer.duration=2it", "with.marvelovd.burn_in=1it"))
+    train, start = loop.state.data.train, loop.state.weights()
+    assert loop.state.info.outputs == 66
+    assert set(train.y.unique().tolist()) == {0, 44}
+    assert set(train.side["proposed"].unique().tolist()) == {0, 49, 61}
+    seen = {}
+
+    def look(loop):
+        if (batch := loop.state.batch) is not None:
+            seen[loop.state.step] = (batch.i.clone(), batch.t.clone(), "marvelovd" in batch.extra)
+
+    summary = loop.run(look)
+    assert {"test/ap50_novel_last", "test/ap50_base_last", "train/pseudo_used_last"} <= set(summary)
+    assert [weighed for _, _, weighed in seen.values()] == [False, True]
+    rows, targets, _ = next(iter(seen.values()))  # of the burn-in: CLIP's surest, and what overlaps them
+    used = (train.side["score"][rows] >= 0.9) & (train.y[rows] == 0)
+    assert used.any()
+    assert torch.equal(targets[used], train.side["proposed"][rows][used])
+    moved = {name for name, w in loop.state.weights().items() if not w.equal(start[name])}
+    body = {name.removeprefix("backbone.body."): w for name, w in start.items() if name.startswith("backbone.body.")}
+    assert all(stored[name].equal(w) for name, w in body.items())
+    assert {"head.0.weight", "classifier.weight", "backbone.fpn.inner_blocks.0.0.weight", "backbone.body.layer2.0.conv1.weight"} <= moved
+    assert not [name for name in moved if name.startswith(("backbone.body.conv1", "backbone.body.layer1")) or "running" in name]

@@ -67,3 +67,22 @@ def test_alim(composed):
 def test_ncod(composed):
     """wanifarooq/NCOD, implementation/configuration.json: PreActResNet34."""
     assert composed("+recipe=noise/ncod").one("model").args == {"depth": 34, "preact": True}
+
+
+def test_marvelovd(composed):
+    """wkfdb/MarvelOVD, configs/coco_ssod.yaml and Base-RCNN-FPN.yaml, train_net.py, tools/utils.py; facebookresearch/detectron2, config/defaults.py."""
+    config = composed("+recipe=noise/marvelovd")
+    trainer, optimizer, (marvelovd,) = config.one("trainer").args, config.one("optimizer").args, config["with"]
+    assert {"duration": "90001it", "batch_size": 16, "eval_every": "5000it", "precision": "fp32", "clip": None}.items() <= trainer.items()
+    assert optimizer == {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
+    factor = config.one("schedule").build()(Clock(7000, 90001))
+    assert [factor(s) for s in (0, 500, 1000, 59999, 60000, 80000, 90000)] == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.01, 0.01], abs=1e-5)
+    assert (marvelovd.args["threshold"], marvelovd.args["burn_in"]) == (0.9, "501it")
+    assert (config.one("model").args["arch"], config.one("model").args["hidden"]) == ("resnet50", 1024)
+    (noise,), (detection, _) = config["noise"], config["eval"]
+    classes = config.one("data").args["classes"]
+    assert len(set(classes)) == 65
+    novel = "umbrella cow cup bus keyboard skateboard dog couch tie snowboard sink elephant cake scissors airplane cat knife"
+    assert [classes[c] for c in noise.args["novel"]] == novel.split()
+    assert noise.args["least"] == 0.5
+    assert (detection.args["novel"], detection.args["least"]) == (noise.args["novel"], 0.05)
