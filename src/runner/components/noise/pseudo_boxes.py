@@ -13,7 +13,8 @@ CARD = card(
     paper="marvelovd2024",
     arxiv="2407.21465",
     source="authors' code wkfdb/MarvelOVD, tools/gen_PLs_from_CLIP_scores.py, after xiaofeng94/VL-PLM: annotations in COCO's format, those of CLIP with a "
-    "`confidence`; its --thres is 0.5. That a window stands for a box from an IoU of 0.5 on is from data=coco; the authors train on the boxes themselves",
+    "`confidence`, the same as their `clip_score`; its --thres is 0.5. "
+    "That a window stands for a box from an IoU of 0.5 on is from data=coco; the authors train on the boxes themselves",
     tasks=("detection",),
 )
 MATCH = 0.5  # IoU from which a region stands for a box
