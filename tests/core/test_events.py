@@ -33,6 +33,13 @@ def test_swapped_weights_are_put_back_in_reverse_order():
     assert log == [("eval_enter", "a"), ("eval_enter", "b"), ("eval_exit", "b"), ("eval_exit", "a")]
 
 
+def test_layers_are_changed_before_the_network_is_copied():
+    log = []
+    parts = [small.part(Note(log, "copy", "setup"), "learner/a"), small.part(Note(log, "change", "setup"), "sparsity/z", rung={"setup": "layers"})]
+    small.loop(*parts)
+    assert [name for _, name in log] == ["change", "copy"]
+
+
 def test_an_event_with_a_ladder_needs_a_declared_rung():
     with pytest.raises(UserError, match="with/a acts at 'batch' and must declare its rung"):
         small.loop(small.part(Note([], "a", "batch"), "with/a"))

@@ -1,6 +1,6 @@
 """Who acts when. A hook is an object whose method names are events; its place among others is a named rung, never a list position.
 
-setup(state)                 once, before the optimizer is made: own tensors, networks, changed layers
+setup(state)                 once, before the optimizer is made: own tensors, networks; changed layers, on a rung before those who copy the network
 epoch_start(state)
 batch(state, batch)          change the batch, or return another
 losses(state, losses, batch) (B,) -> (B,): correct, weigh or select (weight 0) samples
@@ -21,12 +21,16 @@ from runner.core.errors import UserError
 
 EVENTS = ("setup", "epoch_start", "batch", "losses", "penalty", "grads", "step", "step_end", "epoch_end", "eval_enter", "eval_exit")
 RUNGS = {
+    "setup": ("layers", "rest"),
     "batch": ("select", "target", "mix", "adversarial"),
     "losses": ("correct", "weigh", "select"),
     "grads": ("combine", "transform", "clip", "noise"),
     "step": ("own", "perturb", "search", "average"),  # each wraps those before it
     "step_end": ("inner-weights", "mask", "average"),
 }
+
+
+UNDECLARED = {"setup": "rest"}  # the rung of those who do not say
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ class Component:
         ladder = RUNGS.get(event)
         if ladder is None:
             return 0
-        if self.card.rung.get(event) not in ladder:
+        rung = self.card.rung.get(event, UNDECLARED.get(event))
+        if rung not in ladder:
             raise UserError(f"{self.name} acts at '{event}' and must declare its rung there, one of: {', '.join(ladder)}")
-        return ladder.index(self.card.rung[event])
+        return ladder.index(rung)
 
 
 def order(components: list[Component], event: str) -> list[Component]:

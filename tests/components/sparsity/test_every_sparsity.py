@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 
+from runner import UserError
 from runner.config import registry
 from runner.core import snapshot
 from runner.core.card import Card
@@ -159,3 +160,21 @@ def test_convolutions_are_masked_too():
     model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Flatten(), torch.nn.Linear(8, 2))
     assert shapes_of(model) == {"0.weight": (8, 4, 3, 3), "3.weight": (2, 8)}
     assert list(matrices(model)) == ["0.weight", "3.weight"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_none_leaves_a_second_network_dense(option, digits):
+    with pytest.raises(UserError, match=r"acts on the run's one network, which learner/co_teaching replaces"):
+        digits(OPTIONS[option], learner={"name": "co_teaching"})
+
+
+@pytest.mark.parametrize("learner", ["ins", "emlc"])
+def test_copies_of_the_network_have_its_layers(learner, digits):
+    """With layers that are changed after the copy a running mean would mix weights with those of another layer."""
+    loop = digits(OPTIONS["nm"], learner={"name": learner}, data={"name": "digits", "val": 0.1}, duration="2it")
+    loop.run()
+    names = {name for name, _ in loop.state.model.named_parameters()}
+    copies = [m for thing in loop.components for m in vars(thing.object).values() if isinstance(m, torch.nn.Module)]
+    copies = [m for m in copies if len(list(m.parameters())) == len(names)]
+    assert copies
+    assert all({name for name, _ in m.named_parameters()} == names for m in copies)

@@ -1,6 +1,22 @@
 """Learners with a small network that weighs losses: it takes a step of its own Adam before each step of the model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+from runner import UserError
+
+
+@contextmanager
+def twice() -> Iterator[None]:
+    """What is differentiated within is differentiated again; some layers, such as EmbeddingBag, have no such derivative. Raises UserError for these."""
+    try:
+        yield
+    except RuntimeError as error:  # NotImplementedError is one
+        if "derivative for" not in str(error):
+            raise
+        raise UserError(f"the learner differentiates the model twice, which one of its layers does not allow ({error}); choose another model") from error
 
 
 class Weighing:
@@ -15,7 +31,8 @@ class Weighing:
     def step(self, state, grads, apply):
         def learn_then_weigh():
             if not state.replay:
-                self.learn(state)
+                with twice():
+                    self.learn(state)
             return grads()
 
         return learn_then_weigh, apply

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from runner import UserError, card
 from runner.components._features import classifier, inputs
+from runner.components.learner._weighing import twice
 from runner.core.targets import soft
 
 CARD = card(
@@ -83,7 +84,8 @@ class EMLC:
         known = F.cross_entropy(clean_z, clean.y) + self.tell_apart(clean_features, clean_z, clean.y)
         if not self.weight:
             return losses + known
-        return losses + known + self.weight * meta_term(state, batch.z, losses, targets, clean, state.optimizer.param_groups[0]["lr"])
+        with twice():
+            return losses + known + self.weight * meta_term(state, batch.z, losses, targets, clean, state.optimizer.param_groups[0]["lr"])
 
     def tell_apart(self, features, z, y):
         """Binary cross entropy of the gate on clean samples, every other one with its most likely wrong label."""

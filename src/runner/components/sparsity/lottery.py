@@ -18,6 +18,7 @@ CARD = card(
     off={"rounds": 1},
     rung={"grads": "transform", "step_end": "mask"},
     owns=("mask", "phases"),
+    uses=("network",),
 )
 
 

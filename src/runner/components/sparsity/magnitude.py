@@ -13,6 +13,7 @@ CARD = card(
     off={"sparsity": 0.0},
     rung={"grads": "transform", "step_end": "mask"},
     owns=("mask",),
+    uses=("network",),
 )
 
 

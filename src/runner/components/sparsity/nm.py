@@ -13,8 +13,9 @@ CARD = card(
     arxiv="2102.04010",
     source="eq. 9 (SR-STE, lambda = 2e-4); authors' code aojunzz/NM-sparsity, devkit/sparse_ops/sparse_ops.py (groups along the inputs)",
     off={"n": 4, "m": 4},
-    rung={"grads": "transform"},
+    rung={"setup": "layers", "grads": "transform"},
     owns=("mask",),
+    uses=("network",),
 )
 
 

@@ -15,6 +15,7 @@ CARD = card(
     off={"sparsity": 0.0},
     rung={"grads": "transform", "step": "own"},
     owns=("mask",),
+    uses=("network",),
 )
 
 

@@ -14,6 +14,7 @@ CARD = card(
     off={"sparsity": 0.0},
     rung={"grads": "transform", "step_end": "mask"},
     owns=("mask",),
+    uses=("network",),
 )
 
 

@@ -12,6 +12,7 @@ CARD = card(
     off={"sparsity": 0.0},
     rung={"grads": "transform"},
     owns=("mask",),
+    uses=("network",),
 )
 
 
