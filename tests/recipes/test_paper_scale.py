@@ -14,6 +14,7 @@ from runner.components.data import cifar_bags
 from runner.config import compose
 from runner.config.bind import bind
 from runner.execution.assemble import assemble
+from runner.report.cells import of_table, tables
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -92,13 +93,19 @@ def test_w2s_generalization(composed, encoder, home, imagenet):
     assert loop.run()["test/acc_last"] == pytest.approx(100 * right.float().mean().item(), abs=1e-3)
 
 
-def test_tacred_noise(composed, home):
+def few_sentences(home):
+    """Files of TACRED and of word vectors, and the overrides that use them for four steps. Also the vector of Ohio."""
     tacred_files.write(home)
     (home / "Re-TACRED").mkdir()
     (home / "Re-TACRED" / "train_id2label.json").write_text(json.dumps({"b": "org:founded_by"}))
     vector = [k / 300 for k in range(300)]
     (home / "vectors.txt").write_text(" ".join(map(str, ["Ohio", *vector])))
     few = (f"data.root={home}", "data.vocabulary=30", f"model.vectors={home}/vectors.txt", "with.knn_cleaning.warmup=2it", "trainer.duration=4it")
+    return few, vector
+
+
+def test_tacred_noise(composed, home):
+    few, vector = few_sentences(home)
     loop = assemble(composed("+recipe=noise/tacred_noise", *few))
     start, info = loop.state.weights(), loop.state.info
     assert torch.equal(start["words.weight"][info.words.index("Ohio")], torch.tensor(vector))
@@ -139,3 +146,15 @@ def test_marvelovd(composed, home):
     assert all(stored[name].equal(w) for name, w in body.items())
     assert {"head.0.weight", "classifier.weight", "backbone.fpn.inner_blocks.0.0.weight", "backbone.body.layer2.0.conv1.weight"} <= moved
     assert not [name for name in moved if name.startswith(("backbone.body.conv1", "backbone.body.layer1")) or "running" in name]
+
+
+def test_tacred_noise_by_c_gcn(composed, home):
+    few, vector = few_sentences(home)
+    (cell,) = (c for c in of_table("noise/tacred_noise", tables("noise/tacred_noise", "paper")["t1"], "paper", [0]) if (c.row, c.col) == ("intrinsic", "c_gcn"))
+    config = composed(*(o for o in cell.overrides if o != "scale=paper"), *few)
+    loop = assemble(config)
+    start, info = loop.state.weights(), loop.state.info
+    assert torch.equal(start["words.weight"][info.words.index("Ohio")], torch.tensor(vector))
+    assert {"val/f1_last", "test/f1_last", "train/memorised_last"} <= set(loop.run())
+    assert all(w.isfinite().all() for w in loop.state.weights().values())
+    assert not [name for name, w in loop.state.weights().items() if w.equal(start[name])]

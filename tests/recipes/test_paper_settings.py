@@ -86,3 +86,19 @@ def test_marvelovd(composed):
     assert [classes[c] for c in noise.args["novel"]] == novel.split()
     assert noise.args["least"] == 0.5
     assert (detection.args["novel"], detection.args["least"]) == (noise.args["novel"], 0.05)
+
+
+def test_c_gcn(composed):
+    """qipeng/gcn-over-pruned-trees, train.py and train_cgcn.sh."""
+    spec = cells.tables("noise/tacred_noise", "paper")["t1"]
+    (found,) = (cell.overrides for cell in cells.of_table("noise/tacred_noise", spec, "paper", [0]) if (cell.row, cell.col) == ("intrinsic", "c_gcn"))
+    config = composed(*found)
+    expected = {"width": 300, "features": 30, "units": 200, "depth": 2, "hidden": 2, "prune": 1, "dropout": 0.5}
+    assert config.one("model").name == "model/c_gcn"
+    assert expected.items() <= config.one("model").args.items()
+    assert {"lr": 0.3, "momentum": 0.0, "weight_decay": 0.0}.items() <= config.one("optimizer").args.items()
+    assert {"batch_size": 50, "clip": 5.0}.items() <= config.one("trainer").args.items()
+    assert (config.one("data").args["inputs"], config.one("data").args["word_dropout"]) == ("tree", 0.04)
+    hooks = {hook.name.removeprefix("with/"): hook.args for hook in config["with"]}
+    assert hooks["feature_penalty"] == {"strength": 0.003, "module": "pooled"}
+    assert hooks["knn_cleaning"]["warmup"] == "100ep"

@@ -55,7 +55,7 @@ def test_what_does_not_fit_the_data():
     ]
     assert check.misfits(checked("cutout")[3]) == ["with/cutout is for images; data/digits has inputs of shape (64,)"]
     assert check.misfits(checked("cutout", overrides=["data.flat=false"])[3]) == []
-    said = "model/mlp takes no token ids, as data/sectioned_notes has; those do: ngrams, pa_lstm, pretrained, text_cnn"
+    said = "model/mlp takes no token ids, as data/sectioned_notes has; those do: c_gcn, ngrams, pa_lstm, pretrained, text_cnn"
     for data, model, misfit in (("sectioned_notes", "mlp", said), ("digits", "text_cnn", "model/text_cnn is for token ids; data/digits has none")):
         assert check.misfits(checked("elr", overrides=[f"data={data}", f"model={model}"])[3]) == [misfit]
     assert check.misfits(checked("elr", overrides=["data=sectioned_notes", "model=text_cnn"])[3]) == []

@@ -13,13 +13,14 @@ MADE = {
     "test": [("f", "Ohio left He .", (2, 2, "PERSON"), (0, 0, "CITY"), "no_relation"), ("g", "in May .", (1, 1, "PERSON"), (0, 0, "DATE"), "org:founded_by")],
 }
 SPEECH = {"in": "IN", "In": "IN", ".": ".", ",": ",", "41": "CD", "he": "PRP", "He": "PRP", "left": "VBD", "said": "VBD", "founded": "VBD", "sang": "???"}
+HEADS = {"He founded Acme Works in Ohio .": "2 0 4 2 6 2 2"}  # of the others each word hangs on the one before
 
 
 def sample(name, text, subject, thing, relation):
     words, start = text.split(), {"id": name, "docid": "x", "relation": relation}
     start |= {"token": words, "subj_start": subject[0], "subj_end": subject[1], "obj_start": thing[0], "obj_end": thing[1]}
     start |= {"stanford_pos": [SPEECH.get(w, "NNP") for w in words], "stanford_ner": ["DATE" if w == "May" else "O" for w in words]}
-    return start | {"subj_type": subject[2], "obj_type": thing[2], "stanford_head": [0] * len(words)}
+    return start | {"subj_type": subject[2], "obj_type": thing[2], "stanford_head": HEADS.get(text, " ".join(map(str, range(len(words))))).split()}
 
 
 def write(folder):

@@ -74,6 +74,19 @@ def test_tags_and_positions_stand_under_the_words(root, length):
     assert all(2 <= k < most for known, most in ((speech, 47), (entities, 15)) for name, k in known.items() if name != "???")
 
 
+@pytest.mark.parametrize("length", [10, 4, 2])
+def test_the_tree_stands_under_the_rest(root, length):
+    data, rest = (build(str(root), inputs=inputs, length=length, min_count=1) for inputs in ("tree", "all"))
+    assert data.info.shape == (6, length)
+    for name, split in data.splits().items():
+        assert torch.equal(split.x[:, :5], rest.splits()[name].x)
+        for x, row in zip(split.x.long(), MADE["dev" if name == "val" else name], strict=True):
+            heads = sample(*row)["stanford_head"]
+            assert [int(head) if int(head) <= length else 0 for head in heads[:length]] == x[5, : len(heads)].tolist()
+            assert (x[5, len(heads) :] == 0).all()
+    assert data.train.x[0, 5].tolist() == ([2, 0, 4, 2, 6, 2, 2, 0, 0, 0][:length] if length > 2 else [2, 0])
+
+
 def test_the_words_behind_the_ids_are_told(root):
     data = build(str(root), length=10, min_count=2)
     assert data.info.words[:2] == ("", "")
@@ -113,8 +126,9 @@ def test_words_are_dropped_in_training_alone(root):
     assert (dropped == 1)[x > 0].double().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_words_alone_are_dropped(root):
-    data = build(str(root), inputs="all", length=10, min_count=1, word_dropout=0.5)
+@pytest.mark.parametrize("inputs", ["all", "tree"])
+def test_words_alone_are_dropped(root, inputs):
+    data = build(str(root), inputs=inputs, length=10, min_count=1, word_dropout=0.5)
     x = data.train.x.repeat(200, 1, 1)
     dropped = data.train.augment(x, torch.Generator().manual_seed(0))
     words = build(str(root), length=10, min_count=1, word_dropout=0.5).train.augment(x[:, 0], torch.Generator().manual_seed(0))
@@ -189,11 +203,26 @@ def test_wrong_tags_are_said_where_they_are_asked_for(root, field, value):
     assert len(build(str(root)).test) == 2
 
 
+@pytest.mark.parametrize("value", [None, "2 0 2", ["2", "0"], ["2", "0", "4"], ["2", "0", "-1"], ["2", "0", None], ["2", "0", "x"], 3])
+def test_wrong_heads_are_said_where_they_are_asked_for(root, value):
+    rows = [sample(*row) for row in MADE["test"]]
+    rows[1]["stanford_head"] = value
+    (root / "test.json").write_text(json.dumps(rows))
+    assert "test.json has a sample whose stanford_head is no list of 3 numbers in [0, 3], one a word, as data.inputs=tree needs" in said(root, inputs="tree")
+    del rows[1]["stanford_head"]
+    (root / "test.json").write_text(json.dumps(rows))
+    assert "stanford_head is no list" in said(root, inputs="tree")
+    assert len(build(str(root), inputs="all").test) == 2
+
+
 CNN = {"name": "text_cnn", "vocabulary": 30, "width": 4, "filters": 2}
 LSTM = {"name": "pa_lstm", "vocabulary": 30, "width": 4, "features": 2, "units": 3, "attention": 3}
+GCN = {"name": "c_gcn", "vocabulary": 30, "width": 4, "features": 2, "units": 12}
 
 
-@pytest.mark.parametrize(("strategy", "inputs", "model"), [("intrinsic", "words", CNN), ("extrinsic", "words", CNN), ("intrinsic", "all", LSTM)])
+@pytest.mark.parametrize(
+    ("strategy", "inputs", "model"), [("intrinsic", "words", CNN), ("extrinsic", "words", CNN), ("intrinsic", "all", LSTM), ("intrinsic", "tree", GCN)]
+)
 def test_it_trains(root, strategy, inputs, model):
     revise(root, {"b": "org:founded_by"})
     tree = {

@@ -14,8 +14,8 @@ from runner.core.data import Data, Split
 
 CARD = card(
     source="Zhang et al. 2017, Position-aware Attention and Supervised Data Improve Slot Filling; masks, vocabulary, longest sentence, unknown words, "
-    "tags and positions as yuhaozhang/tacred-relation has them, data/loader.py, prepare_vocab.py, utils/constant.py; revised labels: "
-    "gstoica27/Re-TACRED, apply_patch.py",
+    "tags and positions as yuhaozhang/tacred-relation has them, data/loader.py, prepare_vocab.py, utils/constant.py; heads: "
+    "qipeng/gcn-over-pruned-trees, data/loader.py; revised labels: gstoica27/Re-TACRED, apply_patch.py",
     tasks=("classification",),
     tokens=True,
 )
@@ -73,7 +73,7 @@ def features(sample, file: Path, length: int) -> list[list[int]]:
     for field, ids in TAGS.items():
         tags = sample.get(field)
         if not isinstance(tags, list) or len(tags) != words or not all(isinstance(tag, str) for tag in tags):
-            raise UserError(f"{file} has a sample whose {field} is no list of {words} tags, one a word, as data.inputs=all needs")
+            raise UserError(f"{file} has a sample whose {field} is no list of {words} tags, one a word, as data.inputs=all and tree need")
         found.append(numbered(tags, ids, length))
     for first, last in ((sample[f"{role}_start"], sample[f"{role}_end"]) for role in ("subj", "obj")):
         away = [min(k - first, 0) + max(k - last, 0) for k in range(min(words, length))]
@@ -81,22 +81,35 @@ def features(sample, file: Path, length: int) -> list[list[int]]:
     return found
 
 
+def heads(sample, file: Path, length: int) -> list[int]:
+    """The position of the word that each word depends on, counted from 1; 0 for the root of the tree and where that word is cut off. Raises UserError."""
+    words = len(sample["token"])
+    try:
+        found = [int(head) for head in sample["stanford_head"]]
+    except (KeyError, TypeError, ValueError):
+        found = []
+    if len(found) != words or not all(0 <= head <= words for head in found):
+        raise UserError(f"{file} has a sample whose stanford_head is no list of {words} numbers in [0, {words}], one a word, as data.inputs=tree needs")
+    return [head if head <= length else 0 for head in found[:length]] + [0] * (length - words)
+
+
 def build(
-    root: str, inputs: Literal["words", "all"] = "words", length: int = 100, vocabulary: int = 60000, min_count: int = 2, word_dropout: float = 0.0,
+    root: str, inputs: Literal["words", "all", "tree"] = "words", length: int = 100, vocabulary: int = 60000, min_count: int = 2, word_dropout: float = 0.0,
     revised: bool = False,
 ):  # fmt: skip
     """Sentences as token ids, 0 after the end and 1 for unknown words, subject and object masked by their types; ROOT/dev.json is for validation.
 
     With inputs=words they are (n, T), with inputs=all (n, 5, T), each row padded with 0: the ids of the words; of their parts of speech (below 47) and
     entity classes (below 15), 1 for unknown ones, those of masked words as they are; and where each word is relative to subject and object: T within
-    it, T - k and T + k for the k-th word before and after it. Info.vocabulary is of the words.
+    it, T - k and T + k for the k-th word before and after it. With inputs=tree they are (n, 6, T), the last row the heads of the words in the dependency
+    tree: 1 for the first word, 0 at the root and where the head is cut off. Info.vocabulary is of the words.
 
     Classes are the relations in alphabetical order and, last, no_relation. The ids are those of the most frequent tokens in training, masks included.
     A revised dev.json or test.json (as TACRED Revisited has them) may stand in place of the first ones: the format is the same.
 
     Args:
         root: folder of train.json, dev.json and test.json.
-        inputs: words alone, or all that the authors' LSTM is given.
+        inputs: words alone, all that the authors' LSTM is given, or all and the tree, for graph convolutions over it.
         length: >= 1; tokens of a sentence; what is longer is cut off.
         vocabulary: >= 2; token ids at most, those of padding and of unknown words included.
         min_count: >= 1; occurrences in training for a token to have an id.
@@ -116,8 +129,10 @@ def build(
         if odd := {s["relation"] for s in rows} - set(number):
             raise UserError(f"{folder / FILES[split]} has a relation that training has not: {min(odd)}")
         x = [numbered(row, ids, length) for row in words[split]]
-        if inputs == "all":
+        if inputs != "words":
             x = [[row, *features(s, folder / FILES[split], length)] for row, s in zip(x, rows, strict=True)]
+        if inputs == "tree":
+            x = [[*row, heads(s, folder / FILES[split], length)] for row, s in zip(x, rows, strict=True)]
         splits[split] = Split(torch.tensor(x).float(), torch.tensor([number[s["relation"]] for s in rows]))
     train = splits["train"]
     if revised:
