@@ -1,5 +1,7 @@
 """Recipes at scale=paper against the numbers in the authors' code."""
 
+import math
+
 import pytest
 
 from runner.config import compose
@@ -102,3 +104,54 @@ def test_c_gcn(composed):
     hooks = {hook.name.removeprefix("with/"): hook.args for hook in config["with"]}
     assert hooks["feature_penalty"] == {"strength": 0.003, "module": "pooled"}
     assert hooks["knn_cleaning"]["warmup"] == "100ep"
+
+
+def test_cutout(composed):
+    """uoguelph-mlrg/Cutout, README.md and train.py: ResNet18 on CIFAR-10."""
+    config = composed("+recipe=noise/cutout")
+    assert factors(config, [59, 60, 119, 120, 159, 160, 199]) == pytest.approx([1, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008])
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
+    assert (config["with"][0].args["side"], config.one("model").args["depth"], config.one("trainer").args["batch_size"]) == (16, 18, 128)
+
+
+def test_cutmix(composed):
+    """The paper's section 4.1.2, and clovaai/CutMix-PyTorch, README.md and train.py."""
+    config = composed("+recipe=noise/cutmix")
+    assert factors(config, [0, 149, 150, 224, 225, 299]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert config.one("optimizer").args == {"lr": 0.25, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}
+    assert config["with"][0].args == {"alpha": 1.0, "prob": 0.5}
+    assert (config.one("model").args, config.one("trainer").args["batch_size"]) == ({"depth": 200, "widening": 240}, 64)
+
+
+def test_confidence_penalty(composed):
+    """The paper's section 4.1.2; liuzhuang13/DenseNet, opts.lua, train.lua and README.md for what it leaves out."""
+    config = composed("+recipe=noise/confidence_penalty")
+    assert factors(config, [0, 149, 150, 224, 225, 299]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}
+    assert config.one("model").args == {"depth": 40, "growth": 12, "dropout": 0.2}
+    assert (config["with"][0].args["beta"], config.one("data").args["augment"], config.one("trainer").args["batch_size"]) == (0.1, "none", 50)
+
+
+def test_mixup(composed):
+    """facebookresearch/mixup-cifar10, train.py and models/resnet.py; its rate falls one epoch later, since it is set after the epoch."""
+    config = composed("+recipe=noise/mixup")
+    assert factors(config, [99, 100, 149, 150, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
+    assert (config.one("model").args, config.one("trainer").args["batch_size"]) == ({"depth": 18, "preact": True}, 128)
+
+
+def test_mean_teacher(composed):
+    """CuriousAI/mean-teacher, pytorch/experiments/cifar10_test.py, 1,000 labels."""
+    config = composed("+recipe=noise/mean_teacher")
+    assert factors(config, [0, 105, 179]) == pytest.approx([1, 0.5, (1 + math.cos(math.pi * 179 / 210)) / 2])
+    assert config.one("optimizer").args == {"lr": 0.05, "momentum": 0.9, "weight_decay": 2e-4, "nesterov": True}
+    assert config.one("learner").args == {"weight": 100.0, "decay": 0.97, "ramp": "5ep", "sigma": 0.0}
+
+
+def test_pls_lsa(composed):
+    """PaulAlbert31/LSA, train.sh, main.py and trainers.py on CNWL; features after the second stage (--l 1), 200 epochs behind the contrastive start."""
+    config = composed("+recipe=noise/pls_lsa")
+    learner = {"detect": "alternate", "warmup": "1ep", "threshold": 0.95, "gamma": 2.0, "temperature": 0.2, "alpha": 1.0, "balance": 0.0, "layer": "blocks.3"}
+    assert learner.items() <= config.one("learner").args.items()
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+    assert {"duration": "400ep", "batch_size": 256}.items() <= config.one("trainer").args.items()
