@@ -1,15 +1,13 @@
 """MATH: 12,500 problems of mathematics competitions with written solutions, and slips in these: how well do wrong solutions teach hard tasks?"""
 
-import itertools
-import json
-import re
 from collections import Counter
 from pathlib import Path
 
 import torch
 
 from runner import UserError, card
-from runner.components.data._files import absent
+from runner.components._boxed import last_box, plain
+from runner.components.data._math import STEP, WORD, slip, tasks
 from runner.core.data import Data, Info, Split
 from runner.core.rng import derive
 
@@ -18,48 +16,19 @@ CARD = card(
     tasks=("language",),
 )
 UNKNOWN, SEPARATOR, OTHERS = 1, 2, 3  # 0 is padding
-WORD, STEP, BOX = (re.compile(p) for p in (r"\\?[A-Za-z]+|[0-9]+|\S", r"(?<=[.!?])\s+|\n", r"(?s)(.*)\\(?:boxed|fbox)\s*(.*)"))
-
-
-def boxed(solution: str) -> tuple[str, str]:
-    """What is before the last box of a solution, and what is in it, without spaces; nothing where there is none or it is not closed."""
-    before, rest = (BOX.match(solution) or BOX.match(solution + r"\boxed")).groups()
-    depth = itertools.accumulate((sign == "{") - (sign == "}") for sign in rest)
-    inside = rest[1 : next((k for k, d in enumerate(depth) if not d), 0)] if rest.startswith("{") else rest.partition("$")[0]  # or \boxed 5$
-    return before, "".join(inside.split())
 
 
 def read(folder: Path, level: int, length: int, solution: int) -> tuple[list, list]:
     """Problems as words, and their solutions as steps of words, of which the last is the answer. Raises UserError."""
-    found, files = [], sorted(folder.glob("*/*.json"))
-    if not files:
-        raise absent(f"the {folder.name} split of MATH", [folder / "SUBJECT" / "*.json"], "set data.root to MATH unpacked, see hendrycks/math on GitHub")
-    for file in files:
-        try:
-            task = json.loads(file.read_text(encoding="utf-8"))
-            (before, answer), words, rank = boxed(task["solution"]), WORD.findall(task["problem"])[-length:], task["level"][-1:]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged, or no problem as MATH has them ({error!r}); remove it and get it again") from error
-        steps = [*filter(None, map(WORD.findall, STEP.split(before))), [answer]]
-        if answer and sum(map(len, steps)) <= solution and (int(rank) if rank in tuple("12345") else 1) >= level:
-            found.append((words, steps))
+    found = []
+    for problem, written in tasks(folder, level):
+        before, answer, _ = last_box(written)
+        steps = [*filter(None, map(WORD.findall, STEP.split(before))), [plain(answer)]]
+        if sum(map(len, steps)) <= solution:
+            found.append((WORD.findall(problem)[-length:], steps))
     if not found:
         raise UserError(f"{folder} has no problem of data.level={level} or more with a solution of data.solution={solution} words or less")
     return tuple(map(list, zip(*found, strict=True)))
-
-
-def slip(solutions: list, outcome: float, step: float, numbers: dict, answers: dict, g: torch.Generator) -> None:
-    """Other answers in a share `outcome` of the solutions, other numbers in steps of these: in all a share `step` of all steps with numbers and answers."""
-    able = [[k for k, words in enumerate(steps[:-1]) if any(w in numbers for w in words)] for steps in solutions]
-    wrong, every = round(outcome * len(solutions)), len(solutions) + sum(map(len, able))
-    chosen, total = torch.randperm(len(solutions), generator=g)[:wrong].tolist(), round(step * every)
-    places = [(i, k) for i in chosen for k in able[i]]
-    if not wrong <= total <= (most := wrong + len(places)):
-        raise ValueError(f"{outcome:.0%} wrong solutions have here between {wrong / every:.1%} and {most / every:.1%} wrong steps, not {step:.1%}")
-    for i, k in [*((i, -1) for i in chosen), *(places[j] for j in torch.randperm(len(places), generator=g)[: total - wrong].tolist())]:
-        words, place = solutions[i][k], answers if k < 0 else numbers
-        kinds, added = list(place), torch.randint(1, len(place), (len(words),), generator=g).tolist()
-        words[:] = [kinds[(place[w] + a) % len(kinds)] if w in place else w for w, a in zip(words, added, strict=True)]
 
 
 def build(

@@ -15,8 +15,8 @@ class Correction(nn.Module):
         return self.scale * self.up(self.down(x.to(self.down.weight.dtype)))
 
 
-def adapt(body: nn.Module, rank: int, alpha: float) -> None:
-    """Freeze all weights; each linear layer gives W x + alpha / rank B A x from now on, its correction being `layer.lora`, in float32.
+def adapt(body: nn.Module, rank: int, alpha: float, without: tuple[nn.Module, ...] = ()) -> None:
+    """Freeze all weights; each linear layer but those of `without` gives W x + alpha / rank B A x from now on, its correction being `layer.lora`, in float32.
 
     What stands still is no part of `state_dict()`, and so of no checkpoint: it comes from where it came from.
 
@@ -37,7 +37,7 @@ def adapt(body: nn.Module, rank: int, alpha: float) -> None:
 
     body.register_state_dict_post_hook(leave_out)
     body.register_load_state_dict_pre_hook(fill_in)
-    for layer in [m for m in body.modules() if isinstance(m, nn.Linear | Conv1D)]:
+    for layer in [m for m in body.modules() if isinstance(m, nn.Linear | Conv1D) and m not in without]:
         out, into = layer.weight.T.shape if isinstance(layer, Conv1D) else layer.weight.shape
         layer.lora = Correction(into, out, rank, alpha)
         layer.register_forward_hook(lambda layer, given, z: z + layer.lora(given[0]).to(z.dtype))

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from runner import UserError, card
-from runner.components._hub import read, tokenizer
 from runner.components._learned import bring
 from runner.components.model._lora import adapt
+from runner.components.model._pretrained import check_frozen, load
 from runner.components.model._tokens import ids
 
 CARD = card(
@@ -58,22 +58,12 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa", rank: int = 0
         alpha: > 0; LoRA's corrections are scaled by alpha / rank.
         dtype: of frozen weights; those that are trained are float32.
     """
-    if dtype != "float32" and not rank:
-        raise ValueError(f"dtype={dtype} is for weights that are frozen; set rank")
+    check_frozen(rank, dtype)
 
     def make(info, softmax):
         del softmax
-        cut = tokenizer(path, "model=pretrained", "model.path")
-        values = {"num_labels": info.outputs, "attn_implementation": None if attention == "sdpa" else attention, "ignore_mismatched_sizes": True}
-        values["dtype"] = getattr(torch, dtype)
-        network = read("AutoModelForSequenceClassification", path, "pretrained model", "model=pretrained", "model.path", **values)
-        if network.config.is_encoder_decoder:
-            raise UserError(f"model=pretrained takes encoders and decoders, '{path}' is both at once; choose another with model.path")
-        if info.vocabulary > (most := network.get_input_embeddings().num_embeddings):
-            raise UserError(f"the data has {info.vocabulary} token ids, '{path}' knows {most}; data.tokenizer must be that of model.path")
-        words = getattr(info, "words", ())
-        if words != tuple(cut.convert_ids_to_tokens(range(len(words)))):
-            raise UserError(f"the data's token ids stand for other words than those of '{path}'; data.tokenizer must be that of model.path")
+        values = {"num_labels": info.outputs, "ignore_mismatched_sizes": True}
+        network, cut = load("AutoModelForSequenceClassification", path, info, info.vocabulary, attention, dtype, "model=pretrained", **values)
         network.config.get_text_config().pad_token_id, network.config.use_cache = cut.pad_token_id, False
         renew(network)
         bring(network.base_model)
