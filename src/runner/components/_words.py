@@ -1,5 +1,6 @@
 """The words behind token ids, and vectors that were learned for them elsewhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,13 @@ class Words(Info):
     """What is known of data of token ids, and the word of each id from 0 on: empty, or a name in brackets, for padding and for unknown words."""
 
     words: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Spelled(Words):
+    """And the text that token ids stand for, without marks such as the end of a text."""
+
+    spell: Callable[[list[int]], str] | None = field(default=None, repr=False, compare=False)
 
 
 def start(table: torch.nn.Embedding, path: str, info: Info, key: str) -> None:

@@ -1,0 +1,46 @@
+r"""Whether the model's written solution of a problem ends at the right answer, as its last \boxed{} says."""
+
+import torch
+
+from runner import UserError, card
+from runner.components._boxed import last_box, plain
+
+CARD = card(
+    source=r"Hendrycks et al. 2021 (2103.03874), exact match of the last box, here without spaces and without further rules; greedy decoding",
+    better={"boxed": "max"},
+    tasks=("language",),
+)
+
+
+class Boxed:
+    def __init__(self, problems, tokens, splits):
+        self.problems, self.tokens, self.splits = problems, tokens, splits
+
+    def measure(self, state, split):
+        if "asked" not in split.side:
+            return {}
+        if not hasattr(state.model, "write"):
+            raise UserError("eval.boxed needs a model that writes, as model=causal_lm does; leave it out of eval")
+        answer = lambda ids: plain(last_box(state.info.spell(ids.tolist()))[1])
+        asked, order = split.side["asked"], torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: self.problems].to(state.device)
+        right = 0
+        for rows in order[asked[order].argsort(stable=True)].split(state.eval_batch):  # prompts of about the same length together
+            batch, begins = split.fetch(rows), asked[rows].tolist()
+            written = state.model.write([x[:k] for x, k in zip(batch.x, begins, strict=True)], self.tokens)
+            truth = [y[k - 1 :] for y, k in zip(batch.y, begins, strict=True)]
+            right += sum(answer(a) == answer(b) for a, b in zip(written, truth, strict=True))
+        return {"boxed": 100 * right / len(order)}
+
+
+def build(problems: int | None = None, tokens: int = 1680, splits: list[str] = ("test",)):
+    r"""boxed: percent of the problems for which the last \boxed{} of what the model writes holds what that of the right solution holds, spaces aside.
+
+    Answers that mean the same but are written otherwise, as \frac12 and \frac{1}{2}, count as wrong. The network that is trained writes, its average with
+    `with=ema`; what a learner with several networks predicts does not count. Nothing is measured on data without side["asked"], which data=math_texts has.
+
+    Args:
+        problems: >= 1; only so many are asked, drawn once and for all, the same in all runs; all if not given.
+        tokens: >= 1; most that are written of a solution; 1,680 in run_inference.py of hexuan21/Weak-to-Strong.
+        splits: where to measure: train, val, test.
+    """
+    return Boxed(problems, tokens, list(splits))
