@@ -1,9 +1,8 @@
 """math_problems: a few problems in MATH's files, read back word by word; slips are counted against the right solutions; what is missing or damaged is said."""
 
-import json
-
 import pytest
 import torch
+from math_files import many, write
 
 from runner import UserError
 from runner.components.data.math_problems import UNKNOWN, build
@@ -21,14 +20,6 @@ MADE = {
 }
 LENGTH, SOLUTION = 8, 21
 SMALL = {"length": LENGTH, "solution": SOLUTION}
-
-
-def write(root, made):
-    for name, (problem, level, solution) in made.items():
-        file = root / f"{name}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"problem": problem, "level": f"Level {level}", "type": "Algebra", "solution": solution}))
-    return root
 
 
 @pytest.fixture
@@ -93,12 +84,6 @@ def test_levels_and_vocabulary(root):
         build(str(root), vocabulary=5, **SMALL)
     with pytest.raises(UserError, match=r"train has no problem of data\.level=1 .* data\.solution=1 words"):
         build(str(root), length=8, solution=1)
-
-
-def many(root, n=60):
-    steps = lambda i: " ".join(f"Step {j + 10} gives {i + j}." for j in range(3))
-    made = {f"train/algebra/{i}": (f"Task {i}", 5, f"Let us see. {steps(i)} Hence \\boxed{{{i}}}") for i in range(n)}
-    return write(root, made | {"test/algebra/1": made["train/algebra/1"]})
 
 
 @pytest.mark.parametrize(("outcome", "step"), [(0.9, 0.3), (0.5, 0.5), (0.9, 0.9), (0.9, 0.225), (0.0, 0.3)])
