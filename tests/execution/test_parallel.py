@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import math_files
 import pytest
+import tiny_lm
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -176,3 +178,27 @@ def test_a_sharded_run_writes_the_same_record(tmp_path):
     start(tmp_path, [*run, f"store={tmp_path / 'whole'}"])
     start(tmp_path, [*run, "trainer.shard=true", f"store={tmp_path / 'sharded'}"])
     assert rows(tmp_path / "sharded") == rows(tmp_path / "whole")  # with the hashes of all weights
+
+
+def test_a_sharded_language_model_writes_the_same(tmp_path):
+    """Its weights are gathered for each token that is written; embedding and last layer are one in GPT-2."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    folder = tiny_lm.write(tmp_path / "model", "GPT2")
+    task = lambda k: (f"Say {k}.", 5, f"It is $\\boxed{{{k}}}$.")
+    math_files.write(tmp_path / "math", {f"train/algebra/{k}": task(7) for k in range(40)} | {f"test/algebra/{k}": task(k) for k in range(6, 9)})
+    chosen = ["data=math_texts", f"data.root={tmp_path / 'math'}", f"data.tokenizer={folder}", "data.length=60", "model=causal_lm", f"model.path={folder}"]
+    chosen += [
+        "optimizer=adamw",
+        "optimizer.lr=0.02",
+        "eval=[boxed]",
+        "eval.boxed.tokens=20",
+        "trainer.eval_every=100it",
+        "trainer.duration=100it",
+        "trainer.batch_size=4",
+        "device=cpu",
+    ]
+    start(tmp_path, [*TORCHRUN, "-m", "runner", *chosen, "trainer.shard=true", f"store={tmp_path / 'sharded'}"])
+    start(tmp_path, [sys.executable, "-m", "runner", *chosen, "trainer.accumulate=2", f"store={tmp_path / 'whole'}"])
+    (sharded, whole) = (rows(tmp_path / name)[-1] for name in ("sharded", "whole"))
+    assert sharded["test/boxed"] == whole["test/boxed"] == pytest.approx(100 / 3)  # it says 7 always
+    assert sharded["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-3)

@@ -155,3 +155,14 @@ def test_pls_lsa(composed):
     assert learner.items() <= config.one("learner").args.items()
     assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
     assert {"duration": "400ep", "batch_size": 256}.items() <= config.one("trainer").args.items()
+
+
+def test_supervision_quality_reasoning(composed):
+    """hexuan21/Weak-to-Strong, README.md: cosine with a tenth of two epochs to warm up, 2e-5, rows of 2,048, 2 x 8 of them in a step; run_inference.py."""
+    config = composed("+recipe=noise/supervision_quality_reasoning")
+    assert (config.one("model").args["path"], config.one("model").args["rank"]) == ("meta-llama/Meta-Llama-3-8B", 0)
+    assert config.one("optimizer").args["lr"] == 2e-5
+    assert {"duration": "2ep", "batch_size": 16, "precision": "bf16"}.items() <= config.one("trainer").args.items()
+    assert {"length": 2048, "level": 4}.items() <= config.one("data").args.items()
+    assert [(c.option, c.args["problems"], c.args["tokens"]) for c in config["eval"]] == [("boxed", 500, 1680)]
+    assert factors(config, [0, 0.1, 0.2, 1.1, 2]) == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0])

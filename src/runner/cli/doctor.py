@@ -20,7 +20,7 @@ OPTIONAL = {
     "matplotlib": "plots",
     "ray": "launcher=ray",
     "submitit": "launcher=slurm",
-    "transformers": "data=texts, model=pretrained and model=vision_encoder",
+    "transformers": "data=texts, data=math_texts, model=pretrained, model=causal_lm and model=vision_encoder",
 }
 
 

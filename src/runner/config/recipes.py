@@ -79,8 +79,9 @@ def at_scale(name: str, scale: str, chosen: dict[str, list[str]] | None = None) 
     base = {k: v for k, v in recipe.items() if k not in ABOUT}
     replaced = {k.removeprefix("override /"): v for entry in own.get("defaults") or [] if isinstance(entry, dict) for k, v in entry.items()}
     for group, option in replaced.items():
-        if group not in (chosen or {}) and isinstance(base.get(group), dict) and isinstance(option, str) and option in registry.options(group):
-            base[group] = _taken(group, [option], base[group])  # what only the replaced option takes is left out
+        options = option if isinstance(option, list) else [option]
+        if group not in (chosen or {}) and isinstance(base.get(group), dict) and all(o in registry.options(group) for o in options):
+            base[group] = _taken(group, options, base[group])  # what only the replaced options take is left out
     config = functools.reduce(merge, [{k: v for k, v in part.items() if k not in ("defaults", "tables")} for part in (base, general, own)])
     entries: dict[str, object] = {}
     for entry in [*(base.get("defaults") or []), *(own.get("defaults") or [])]:
