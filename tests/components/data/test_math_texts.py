@@ -1,5 +1,6 @@
 """math_texts: texts that are spelled back from their tokens; rows that hold all of them in order; slips as many as asked and nowhere else; whole tests."""
 
+import pickle
 import re
 
 import pytest
@@ -101,6 +102,15 @@ def test_test_rows_are_whole_problems(root, cut):
     assert tokenizer.decode(other.x[1][: other.side["asked"][1]]) == begin + "Q: Add {} to 90 A: "
 
 
+def test_what_is_known_of_the_data_can_be_sent_to_other_processes(root, cut):
+    info = build(root, cut[0], length=100).info
+    again = pickle.loads(pickle.dumps(info))
+    assert again == info
+    assert again.words == info.words
+    assert len(info.words) == 258
+    assert again.spell(transformers.AutoTokenizer.from_pretrained(cut[0])("é, \\frac12 .").input_ids) == "é, \\frac12 ."
+
+
 def test_levels(tmp_path, cut):
     root = short(tmp_path, MADE)
     said = [texts(d.info, d.train) for d in (build(root, cut[0], length=24, level=level) for level in (1, 4, 5))]
@@ -166,6 +176,11 @@ def test_what_is_wrong_is_said(tmp_path, root, cut):
         build(root, cut[0], prompt="Solve")
     with pytest.raises(UserError, match=r"^the 3 problems of data\.level=1 or more have \d+ tokens, less than one row: set data\.length to less$"):
         build(root, cut[0], length=2048)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cut[0])
+    tokenizer.eos_token, tokenizer.pad_token = None, "<pad>"
+    tokenizer.save_pretrained(tmp_path / "endless")
+    with pytest.raises(UserError, match=r"^the tokenizer of '.*endless' has no token that ends a text; choose another with data\.tokenizer$"):
+        build(root, str(tmp_path / "endless"))
     with pytest.raises(UserError, match=r"^no problem of the test of data\.test_level=1 or more has 20 tokens or less: set data\.length to more$"):
         build(root, cut[0], length=20)
     with pytest.raises(UserError, match=r"^tokenizer '.*none' is not on this machine: looked in .*data\.tokenizer"):

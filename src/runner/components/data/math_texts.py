@@ -51,9 +51,9 @@ def build(
     """Token ids (N, T) and those behind each; a text is the prompt with the problem, the solution with its box, and the token that ends a text.
 
     Training: all texts one behind the other in an order that is drawn, in rows of `length` tokens: a row may begin and end within a text, what is left over
-    at the end is dropped. Test: a row a problem, with tokens that end a text behind it; side["asked"] (n,) is the tokens of its prompt. Texts of more than
-    `length` tokens are left out of the test, solutions without a box of both. Steps are sentences or lines with a number, and the answer; slips draw others
-    of training, in training only.
+    at the end is dropped. Test: a row a problem, filled up with tokens that end a text, which eval=loss counts too; side["asked"] (n,) is how many tokens its
+    prompt has. Texts of more than `length` tokens are left out of the test, solutions without a box of both. Steps are sentences or lines with a number,
+    and the answer; slips draw others of training, in training only.
 
     Args:
         root: folder of train and test.
