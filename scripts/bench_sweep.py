@@ -17,6 +17,7 @@ import csv
 import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,7 @@ def memory() -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=1, help="so often all of them in turn: a shared machine is not always as fast")
     parser.add_argument("--only", choices=[*COMMANDS, "worker"], action="append")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "sweep.csv")
     asked = parser.parse_args()
@@ -90,11 +92,15 @@ def main():
     if "joblib" in names and not importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher"):
         names.remove("joblib")
         print("joblib is left out: pip install hydra-joblib-launcher")
-    rows = measured(names, asked.jobs)
+    rows = []
     print(f"{'launcher':12}{'jobs':>6}{'seconds':>10}{'s/job':>8}{'training':>10}{'load':>7}{'ratio':>8}")
-    for r in rows:
-        ratio = f"{r['ratio']:8.3f}" if r["ratio"] else ""
-        print(f"{r['launcher']:12}{asked.jobs:6}{r['seconds']:10.2f}{r['seconds'] / asked.jobs:8.3f}{r['training']:10.3f}{r['load']:7.2f}{ratio}")
+    for _ in range(asked.rounds):
+        for r in (new := measured(names, asked.jobs)):
+            ratio, each = f"{r['ratio']:8.3f}" if r["ratio"] else "", r["seconds"] / asked.jobs
+            print(f"{r['launcher']:12}{asked.jobs:6}{r['seconds']:10.2f}{each:8.3f}{r['training']:10.3f}{r['load']:7.2f}{ratio}", flush=True)
+        rows += new
+    if ratios := [r["ratio"] for r in rows if r["launcher"] == "runner" and r["ratio"]]:
+        print(f"runner / basic: {statistics.median(ratios):.3f}, the median of {len(ratios)}")
     if asked.only is None or "worker" in asked.only:
         print(f"worker      {memory()}")
     about = {"jobs": asked.jobs, "cores": CORES, "hydra": version("hydra-core"), **environment(), "date": datetime.now(UTC).date().isoformat()}
