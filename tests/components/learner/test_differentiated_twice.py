@@ -15,5 +15,5 @@ def test_a_layer_without_a_second_derivative():
 
 
 def test_other_errors_are_what_they_are():
-    with pytest.raises(RuntimeError, match="same shape|must match"), twice():
+    with pytest.raises(RuntimeError, match="must match"), twice():
         torch.ones(2) + torch.ones(3)
