@@ -115,6 +115,21 @@ def test_the_server_starts_while_the_plan_is_made(launcher, tmp_path):
     assert server() == before
 
 
+def test_the_server_ends_with_the_sweep_even_while_it_imports(tmp_path):
+    """As where planning finds a mistake after it has told what the first job needs."""
+    (tmp_path / "endless.py").write_text(f"import pathlib, time\npathlib.Path({str(tmp_path / 'began')!r}).touch()\ntime.sleep(60)\n")
+    code = (
+        "import pathlib, time; from multiprocessing import forkserver; from runner.components.launcher import local\n"
+        "if __name__ == '__main__':\n"
+        "    local.build(1).prepare('endless', [], [])\n"
+        f"    while not pathlib.Path({str(tmp_path / 'began')!r}).exists(): time.sleep(0.05)\n"
+        "    print(forkserver._forkserver._forkserver_pid)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env, check=True)
+    assert born(int(done.stdout)) is None
+
+
 def test_what_the_user_says_to_the_c_library_counts(launcher, monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
     launcher.prepare("signal", [], [])

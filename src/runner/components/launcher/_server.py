@@ -2,7 +2,7 @@
 
 What is imported is no garbage, and looking for some takes a tenth of the time (torch: 1.27 s with, 1.10 s without); what is frozen the jobs'
 collectors pass over, as Python's documentation of gc.freeze advises before a fork.
-At its end the server just ends. Taking torch apart takes 0.7 s, in which whoever reads the sweep's output would wait.
+Where the sweep is killed the server just ends. Taking torch apart takes 0.7 s, in which whoever reads the output would wait.
 """
 
 import atexit

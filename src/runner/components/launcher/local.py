@@ -1,5 +1,7 @@
 """This machine: a process a job, forked from a server that has torch imported; so many at once a device."""
 
+import atexit
+import contextlib
 import json
 import multiprocessing
 import os
@@ -41,6 +43,7 @@ class Local:
         os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # large pages: half of the time to fork and to end a process with torch
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["runner.components.launcher._server"])
+        atexit.register(_end)
         _serve()
 
     def room(self) -> int:
@@ -89,6 +92,12 @@ def _serve() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end() -> None:
+    """End the fork server with the sweep, also while it still imports: whoever reads the sweep's output would wait for it."""
+    with contextlib.suppress(OSError, TypeError):  # it has ended, it never began
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
 
 
 def _run(work, arguments, device) -> None:
