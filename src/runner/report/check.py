@@ -98,7 +98,7 @@ def acts(built: list[Component]) -> list[Act]:
 
 def _why(component: Component, acting: list[Component], event: str) -> str:
     ladder = RUNGS.get(event, ())
-    reason = f"rung {component.card.rung[event]} of {' < '.join(ladder)}" if ladder else ""
+    reason = f"rung {ladder[component.rung(event)]} of {' < '.join(ladder)}" if ladder else ""
     beside = [c.name for c in acting if c is not component and c.rung(event) == component.rung(event)]
     if not beside:
         return reason
