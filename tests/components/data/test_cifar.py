@@ -77,6 +77,15 @@ def test_the_model_sees_torchvisions_tensors(known, small):
     assert data.test.augment is None
 
 
+def test_without_normalisation_inputs_are_torchvisions_in_0_to_1(known, small):
+    from torchvision import transforms
+
+    folder, _ = small
+    theirs = known.kind(folder, train=False, transform=transforms.ToTensor())
+    x = known.build(root=str(folder), download=False, normalise=False).test.fetch(torch.arange(len(theirs))).x
+    assert torch.equal(x, torch.stack([image for image, _ in theirs]))
+
+
 def test_what_is_not_there_or_damaged_is_said_on_one_line(known, small, tmp_path, monkeypatch):
     folder, _ = small
     monkeypatch.setenv("RUNNER_OFFLINE", "1")

@@ -76,3 +76,16 @@ def test_convolutions_start_as_he_et_al():
 def test_impossible_depths_are_refused():
     with pytest.raises(ValueError, match="6n"):
         build(21)
+
+
+def test_projections_of_the_small_form(weights):
+    """facebookresearch/open_lth, models/cifar_resnet.py: two 1x1 convolutions with normalisation more than option A."""
+    assert weights(build(20, project=True)) - weights(build(20)) == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    model = build(20, project=True, width=8)(Info("classification", (3, 8, 8), 10), None)
+    assert [b.conv1.out_channels for b in model.blocks] == [8, 8, 8, 16, 16, 16, 32, 32, 32]
+    assert model(torch.randn(2, 3, 8, 8)).shape == (2, 10)
+
+
+def test_width_is_that_of_the_first_stage(weights):
+    assert weights(build(20, width=16)) == weights(build(20))
+    assert weights(build(18, width=64)) == weights(build(18))

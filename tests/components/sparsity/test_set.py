@@ -1,5 +1,8 @@
 """SET: the smallest weights go, the places of the new ones are uniform over what is free."""
 
+import math
+
+import pytest
 import torch
 from small import loop, part
 
@@ -54,3 +57,13 @@ def test_new_places_are_uniform():
         hits += state.masks["0.weight"][0]
     assert (hits[:14] == 2000).all()
     assert (hits[14:] / 2000 - 6 / 26).abs().max() < 4.5 * (6 / 26 * 20 / 26 / 2000) ** 0.5
+
+
+def test_annealing_is_half_a_cosine(monkeypatch):
+    """Evci et al. 2020, section 3: alpha / 2 (1 + cos(t pi / T_end))."""
+    seen = []
+    monkeypatch.setattr(sparse_evolution, "rewire", lambda state, share, draws: seen.append((state.step + 1, share)))
+    component = sparse_evolution.build(sparsity=0.5, fraction=0.4, every="4it", end=0.75, anneal="cosine")
+    loop(Component("sparsity/set", component, sparse_evolution.CARD), n=32, duration="16it").run()
+    assert [step for step, _ in seen] == [4, 8]
+    assert [share for _, share in seen] == pytest.approx([0.2 * (1 + math.cos(math.pi / 3)), 0.2 * (1 + math.cos(2 * math.pi / 3))])

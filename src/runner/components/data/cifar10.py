@@ -20,6 +20,7 @@ def build(
     val: float = 0.0,
     augment: Literal["none", "crop_flip"] = "none",
     split: int = 0,
+    normalise: bool = True,
 ):
     """Ten classes, 50,000 training and 10,000 test images.
 
@@ -31,9 +32,11 @@ def build(
         val: in [0, 1); share of the training images that are split off for validation.
         augment: crop_flip shifts by up to 4 pixels and reflects.
         split: >= 0; which validation images and which subset.
+        normalise: by the mean and deviation of each channel; false leaves the inputs in [0, 1], as attacks on them are counted.
     """
     train, test = cifar("CIFAR10", root, download)
+    mean, std = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)) if normalise else ((0.0,) * 3, (1.0,) * 3)
     return images(
-        train, test, 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+        train, test, 10, mean, std,
         train_size=train_size, test_size=test_size, val=val, augment=augment, split=split,
     )  # fmt: skip

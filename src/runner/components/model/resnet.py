@@ -12,19 +12,22 @@ CARD = card(
 LARGE = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
 
 
-def build(depth: int = 20, preact: bool = False):
+def build(depth: int = 20, preact: bool = False, project: bool = False, width: int | None = None):
     """Depth 20, 32, 44, 56, 110, ...: stages of 16, 32, 64 channels, shortcuts without parameters. Depth 18, 34: 64 to 512, projections.
 
     Args:
         depth: >= 8; layers: 6n + 2, or 18 or 34 for the form that papers on noisy labels use.
         preact: normalisation and activation before each convolution (He et al. 2016b); shortcuts that change shape are projections.
+        project: projections also at depth 6n + 2, each a 1x1 convolution with normalisation (option B), as facebookresearch/open_lth has them.
+        width: >= 1; channels of the first stage, doubled by each later one; 16, or 64 at depth 18 and 34, if not given.
     """
     if depth not in LARGE and (depth - 2) % 6:
         raise ValueError(f"depth={depth} is neither 6n + 2 (20, 32, 44, 56, 110) nor 18 or 34")
     large = depth in LARGE
-    widths = [64, 64, 128, 256, 512] if large else [16, 16, 32, 64]
+    first = width or (64 if large else 16)
+    widths = [first, *(first * 2**stage for stage in range(4 if large else 3))]
     counts = LARGE[depth] if large else [(depth - 2) // 6] * 3
-    block = PreBlock if preact else lambda *shape: Block(*shape, project=large)
+    block = PreBlock if preact else lambda *shape: Block(*shape, project=large or project)
 
     def make(info, softmax):
         del softmax

@@ -1,5 +1,6 @@
 """SET, sparse evolutionary training: after every epoch drop the smallest weights and grow as many at random."""
 
+import math
 from typing import Literal
 
 import torch
@@ -10,7 +11,8 @@ from runner.components.sparsity._masks import Masked, draw, due, rewire
 CARD = card(
     paper="set2018",
     arxiv="1707.04780",
-    source="Mocanu et al. 2018, algorithm 1 (zeta = 0.3); by magnitude and from zero as in Evci et al. 2020, table 1, and google-research/rigl",
+    source="Mocanu et al. 2018, algorithm 1 (zeta = 0.3); by magnitude, from zero and, if so asked, annealed as in Evci et al. 2020, "
+    "table 1 and section 3, and google-research/rigl",
     off={"sparsity": 0.0},
     rung={"grads": "transform", "step_end": "mask"},
     owns=("mask",),
@@ -19,8 +21,9 @@ CARD = card(
 
 
 class SET(Masked):
-    def __init__(self, sparsity, fraction, every, end, distribution):
+    def __init__(self, sparsity, fraction, every, end, distribution, anneal):
         self.sparsity, self.fraction, self.every, self.end, self.distribution = sparsity, fraction, every, end, distribution
+        self.anneal = anneal
 
     def setup(self, state):
         if self.sparsity:
@@ -30,7 +33,8 @@ class SET(Masked):
         taken = state.step + 1
         if due(state, taken, self.every) and taken < self.end * state.clock.total:
             draws = {name: torch.rand(mask.shape, generator=state.rng("sparsity/set")).to(mask.device) for name, mask in state.masks.items()}
-            rewire(state, self.fraction, draws)
+            share = (1 + math.cos(math.pi * taken / (self.end * state.clock.total))) / 2 if self.anneal == "cosine" else 1.0
+            rewire(state, share * self.fraction, draws)
 
 
 def build(
@@ -39,6 +43,7 @@ def build(
     every: Duration = "1ep",
     end: float = 1.0,
     distribution: Literal["erk", "erdos_renyi", "uniform"] = "erdos_renyi",
+    anneal: Literal["constant", "cosine"] = "constant",
 ):
     """Drop by magnitude, grow at random; new weights start at zero.
 
@@ -48,5 +53,6 @@ def build(
         every: time between two replacements.
         end: in [0, 1]; share of the run after which the masks stay.
         distribution: of the weights over the layers: uniform (alike), erdos_renyi (small layers denser), erk (with kernels counted).
+        anneal: of the fraction: constant, or half a cosine down to 0 at `end` (RigL's schedule, which its authors' comparison gives SET too).
     """
-    return SET(sparsity, fraction, every, end, distribution)
+    return SET(sparsity, fraction, every, end, distribution, anneal)
