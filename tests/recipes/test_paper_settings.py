@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from runner.components.sparsity._masks import counts
 from runner.config import compose
 from runner.config.bind import bind
 from runner.core.clock import Clock
@@ -68,7 +69,7 @@ def test_alim(composed):
 
 def test_ncod(composed):
     """wanifarooq/NCOD, implementation/configuration.json: PreActResNet34."""
-    assert composed("+recipe=noise/ncod").one("model").args == {"depth": 34, "preact": True}
+    assert {"depth": 34, "preact": True}.items() <= composed("+recipe=noise/ncod").one("model").args.items()
 
 
 def test_marvelovd(composed):
@@ -137,7 +138,8 @@ def test_mixup(composed):
     config = composed("+recipe=noise/mixup")
     assert factors(config, [99, 100, 149, 150, 199]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
     assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
-    assert (config.one("model").args, config.one("trainer").args["batch_size"]) == ({"depth": 18, "preact": True}, 128)
+    assert {"depth": 18, "preact": True}.items() <= config.one("model").args.items()
+    assert config.one("trainer").args["batch_size"] == 128
 
 
 def test_mean_teacher(composed):
@@ -166,3 +168,82 @@ def test_supervision_quality_reasoning(composed):
     assert {"length": 2048, "level": 4}.items() <= config.one("data").args.items()
     assert [(c.option, c.args["problems"], c.args["tokens"]) for c in config["eval"]] == [("boxed", 500, 1680)]
     assert factors(config, [0, 0.1, 0.2, 1.1, 2]) == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0])
+
+
+def rows_of(recipe, table):
+    """The overrides of each row of a table at scale=paper, in its first column."""
+    return {cell.row: cell.overrides for cell in reversed(cells.of_table(recipe, cells.tables(recipe, "paper")[table], "paper", [0]))}
+
+
+def test_rigl(composed):
+    """google-research/rigl, cifar_resnet/resnet_train_eval.py and resnet_model.py; alpha, its cosine and the interval from the paper's section 3."""
+    config = composed("+recipe=sparsity/rigl")
+    assert config.one("model").args == {"depth": 22, "width": 2, "dropout": 0.3}
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
+    assert {"duration": "97656it", "batch_size": 128}.items() <= config.one("trainer").args.items()
+    (rigl,) = config["sparsity"]
+    assert {"alpha": 0.3, "every": "100it"}.items() <= rigl.args.items()
+    assert rigl.args["end"] * 97656 == pytest.approx(75000, abs=1)
+    factor = config.one("schedule").build()(Clock(391, 97656))
+    assert [factor(s) for s in (0, 29999, 30000, 60000, 90000)] == pytest.approx([1, 1, 0.2, 0.04, 0.008])
+
+
+def test_the_reproduction_of_rigl(composed):
+    """varun19299/rigl-reproducibility, conf/specific/cifar10_wrn_22_2_*.yaml, models/__init__.py, makefiles/cifar10.mk: 88,000 steps of 45,000 images."""
+    rows = rows_of("sparse_training", "methods")
+    for row in rows.values():
+        config = composed(*row)
+        assert config.one("data").args["val"] == 0.1
+        assert config.one("model").args["dropout"] == 0.3
+    (evolved,) = composed(*rows["set"])["sparsity"]
+    assert {"distribution": "erk", "fraction": 0.3, "every": "100it", "anneal": "cosine"}.items() <= evolved.args.items()
+    pruned, alone = composed(*rows["magnitude"]), composed(*rows_of("sparsity/magnitude", "sparsities")["global"])
+    for config in (pruned, alone):
+        (pruning,) = config["sparsity"]
+        assert {"scope": "global", "every": "100it"}.items() <= pruning.args.items()
+        assert [88000 * pruning.args[k] for k in ("begin", "end")] == pytest.approx([700, 65918], abs=10)
+        factor = config.one("schedule").build()(Clock(352, 88000))
+        assert [factor(s) for s in (0, 3500, 33519, 33520, 63520, 87999)] == pytest.approx([1 / 3501, 1, 1, 0.2, 0.04, 0.04])
+
+
+def test_random_pruning(composed):
+    """VITA-Group/Random_Pruning, CIFAR/main.py, models/cifar_resnet.py and README.md."""
+    config = composed("+recipe=sparsity/static")
+    assert config.one("model").args == {"depth": 20, "preact": False, "project": True, "width": None}
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
+    assert factors(config, [79, 80, 119, 120, 159]) == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_lottery(composed):
+    """facebookresearch/open_lth, models/cifar_resnet.py; random masks as sparse as the tickets of eleven rounds."""
+    rows = {name: composed(*row) for name, row in rows_of("sparsity/lottery", "tickets").items()}
+    (ticket,), (rewound,), (random,) = (rows[name]["sparsity"] for name in ("ticket", "rewound", "random"))
+    assert (ticket.args["rewind"], rewound.args["rewind"]) == ("0it", "1000it")
+    assert {"rate": 0.2, "scope": "global"}.items() <= ticket.args.items()
+    assert random.args["sparsity"] == pytest.approx(1 - 0.8 ** (ticket.args["rounds"] - 1), abs=1e-4)
+    assert rows["dense"].one("model").args["project"]
+    assert rows["dense"].one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
+    scopes = {name: composed(*row)["sparsity"][0].args["scope"] for name, row in rows_of("sparsity/lottery", "rounds").items()}
+    assert scopes == {"layer": "layer", "global": "global"}
+
+
+def test_set(composed):
+    """dcmocanu/sparse-evolutionary-artificial-neural-networks, set_mlp_keras_cifar10.py: epsilon (in + out) weights in each hidden layer, a dense output."""
+    config = composed("+recipe=sparsity/set")
+    assert {"widths": [4000, 1000, 4000], "activation": "srelu", "dropout": 0.3}.items() <= config.one("model").args.items()
+    (evolved,) = config["sparsity"]
+    shapes = {"a": (4000, 3072), "b": (1000, 4000), "c": (4000, 1000), "out": (10, 4000)}
+    found = counts(shapes, evolved.args["sparsity"], evolved.args["distribution"])
+    assert found["out"] == 40_000
+    for name in "abc":
+        assert found[name] == pytest.approx(20 * sum(shapes[name]), rel=0.001)
+    assert (evolved.args["fraction"], evolved.args["every"], config.one("trainer").args["batch_size"]) == (0.3, "1ep", 100)
+
+
+def test_sr_ste(composed):
+    """aojunzz/NM-sparsity, classification/configs/config_resnet50_2by4.yaml, train_imagenet.py and models/resnet.py."""
+    config = composed("+recipe=sparsity/nm")
+    assert config.one("model").args["arch"] == "resnet50"
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-5, "nesterov": False}
+    assert config["sparsity"][0].args == {"n": 2, "m": 4, "lam": 2e-4, "dense": ["fc"]}
+    assert factors(config, [0, 5, 62.5, 120]) == pytest.approx([1 / 51, 1, 0.5, 0])

@@ -100,3 +100,12 @@ def test_layers_that_do_not_divide_stay_dense():
         of(2, 7)
     with pytest.raises(ValueError, match="exceed"):
         nm.build(5, 4)
+
+
+def test_named_layers_stay_dense():
+    layers = lambda: torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    for dense, sparse in ((), {"2", "4"}), (("4",), {"2"}):
+        model = loop(Component("sparsity/nm", nm.build(dense=dense), nm.CARD), model=layers()).state.model
+        assert {name for name, module in model.named_children() if hasattr(module, "parametrizations")} == sparse
+    with pytest.raises(UserError, match="there are 0, 2, 4"):
+        loop(Component("sparsity/nm", nm.build(dense=["fc"]), nm.CARD), model=layers())

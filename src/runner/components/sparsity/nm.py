@@ -38,14 +38,17 @@ class Pattern(nn.Module):
 
 
 class SRSTE:
-    def __init__(self, n, m, lam):
-        self.n, self.m, self.lam = n, m, lam
+    def __init__(self, n, m, lam, dense):
+        self.n, self.m, self.lam, self.dense = n, m, lam, dense
         self.layers = []
 
     def setup(self, state):
         if self.n == self.m:
             return
-        self.layers = [name.removesuffix("weight").rstrip(".") for name, w in matrices(state.model).items() if w.shape[1] % self.m == 0]
+        every = {name.removesuffix("weight").rstrip("."): w for name, w in matrices(state.model).items()}
+        if unknown := set(self.dense) - every.keys():
+            raise UserError(f"sparsity.dense={sorted(unknown)}: no such layer; there are {', '.join(every)}")
+        self.layers = [name for name, w in every.items() if w.shape[1] % self.m == 0 and name not in self.dense]
         if not self.layers:
             raise UserError(f"sparsity/nm: no layer has a number of inputs that {self.m} divides; choose another m or width")
         for name in self.layers:
@@ -61,14 +64,15 @@ class SRSTE:
                 weight.grad.add_(weight.masked_fill(parts[0].mask(weight), 0), alpha=self.lam)
 
 
-def build(n: int = 2, m: int = 4, lam: float = 2e-4):
+def build(n: int = 2, m: int = 4, lam: float = 2e-4, dense: list[str] = ()):
     """Forward with mask * w; w <- w - rate * (gradient of mask * w + lam (1 - mask) w). Layers whose inputs m does not divide stay dense.
 
     Args:
         n: >= 1; weights used of every group.
         m: in [1, 32]; neighbouring inputs in a group.
         lam: >= 0; decay of the weights that are not used; 0 is the plain straight-through estimator.
+        dense: linear and convolution layers that stay dense, by the names of their modules.
     """
     if n > m:
         raise ValueError(f"n={n} must not exceed m={m}")
-    return SRSTE(n, m, lam)
+    return SRSTE(n, m, lam, list(dense))
