@@ -247,3 +247,36 @@ def test_sr_ste(composed):
     assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-5, "nesterov": False}
     assert config["sparsity"][0].args == {"n": 2, "m": 4, "lam": 2e-4, "dense": ["fc"]}
     assert factors(config, [0, 5, 62.5, 120]) == pytest.approx([1 / 51, 1, 0.5, 0])
+
+
+def test_trades(composed):
+    """yaodongyu/TRADES, train_trades_cifar10.py (epochs counted from 1), models/wideresnet.py and pgd_attack_cifar10.py: inputs in [0, 1]."""
+    config = composed("+recipe=robust/trades")
+    assert config.one("model").args == {"depth": 34, "width": 10, "dropout": 0.0}
+    assert (config.one("data").args["normalise"], config.one("data").args["augment"]) == (False, "crop_flip")
+    assert config.one("learner").args == {"beta": 6.0, "epsilon": 0.031, "step": 0.007, "steps": 10, "low": 0.0, "high": 1.0}
+    assert {"epsilon": 0.031, "step": 0.003, "steps": 20, "low": 0.0, "high": 1.0}.items() <= config["probe"][0].args.items()
+    assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4, "nesterov": False}
+    assert factors(config, [0, 73, 74, 75]) == pytest.approx([1, 1, 0.1, 0.1])
+    assert {"duration": "76ep", "batch_size": 128}.items() <= config.one("trainer").args.items()
+
+
+def test_lookahead(composed):
+    """uoguelph-mlrg/Cutout, train.py: epochs and steps; sail-sg/SLRLA-optimizer, README.md and main.py: the rest."""
+    rows = {name: composed(*row) for name, row in rows_of("optim/lookahead", "steps").items()}
+    assert not rows["sgd"]["with"]
+    assert rows["lookahead"]["with"][0].args == {"k": 5, "alpha": 0.8}
+    for config in rows.values():
+        assert config["noise"][0].args["rate"] == 0
+        assert config.one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "nesterov": False}
+        assert factors(config, [59, 60, 120, 160, 199]) == pytest.approx([1, 0.2, 0.04, 0.008, 0.008])
+
+
+def test_sam(composed):
+    """google-research/sam, sam_jax/train.py and training_utils/flax_training.py; SamsungLabs/ASAM, README.md."""
+    rows = {name: composed(*row) for name, row in rows_of("sharpness", "radius").items()}
+    assert {name: (config["with"][0].args["adaptive"], config["with"][0].args["rho"]) for name, config in rows.items()} == {
+        "sgd": (False, 0.0), "sam": (False, 0.1), "asam": (True, 0.5),
+    }  # fmt: skip
+    assert rows["sam"].one("optimizer").args == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "nesterov": True}
+    assert {"duration": "200ep", "batch_size": 128, "clip": 5.0}.items() <= rows["sam"].one("trainer").args.items()
