@@ -12,7 +12,7 @@ import tiny_vit
 import torch
 from torchvision import models
 
-from runner.components.data import cifar_bags
+from runner.components.data import cifar10, cifar_bags
 from runner.config import compose
 from runner.config.bind import bind
 from runner.execution.assemble import assemble
@@ -187,3 +187,47 @@ def test_supervision_quality_reasoning_with_low_rank(composed, home):
     start = loop.state.weights()
     assert "test/boxed_last" in loop.run()
     assert {n for n, w in loop.state.weights().items() if not w.equal(start[n])} == {n for n, p in loop.state.model.named_parameters() if p.requires_grad}
+
+
+def test_sr_ste(composed, imagenet):
+    few = ("model.arch=resnet18", f"data.root={imagenet}", "data.share=0.5", "data.size=36", "data.workers=0", "trainer.eval_batch=500")
+    loop = assemble(composed("+recipe=sparsity/nm", *few, "trainer.duration=2it", "trainer.batch_size=4", "schedule.warmup=0it"))
+    assert "test/acc_last" in loop.run()
+    model = loop.state.model
+    sparse = {name for name, module in model.named_modules() if hasattr(module, "parametrizations")}
+    kernels = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    assert sparse == kernels - {"conv1"}  # of three channels; fc is dense too
+    used = model.layer1[0].conv1.weight.detach().movedim(1, -1).reshape(-1, 4)
+    assert (used != 0).sum(1).tolist() == [2] * len(used)
+
+
+SMALL = ("model.depth=10", "model.width=1")
+REDUCED = {
+    "robust/trades": (*SMALL, "learner.steps=2", "probe.pgd.steps=2"),
+    "optim/lookahead": ("model.depth=8", "with.lookahead.k=2"),
+    "sharpness": ("model.depth=8", "probe.sharpness.samples=8", "probe.sharpness.iterations=2"),
+    "sparsity/lottery": ("model.depth=8", "sparsity.rounds=2", "sparsity.round=1it", "sparsity.rewind=1it"),
+    "sparsity/magnitude": (*SMALL, "sparsity.every=1it"),
+    "sparsity/rigl": SMALL,
+    "sparsity/set": ("model.widths=[40,10,40]", "sparsity.sparsity=0.5"),
+    "sparsity/static": ("model.depth=8",),
+    "sparse_training": SMALL,
+}
+
+
+@pytest.mark.parametrize("recipe", REDUCED)
+def test_photographs(composed, recipe, monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    images = (torch.randint(256, (100, 3, 32, 32), generator=g, dtype=torch.uint8), torch.arange(100) % 10)
+    monkeypatch.setattr(cifar10, "cifar", lambda name, root, download: [images, images])
+    loop = assemble(composed(f"+recipe={recipe}", "trainer.duration=2it", "trainer.batch_size=8", "trainer.eval_every=1it", *REDUCED[recipe]))
+    start, summary = loop.state.weights(), loop.run()
+    assert "test/acc_last" in summary
+    assert not [name for name, w in loop.state.weights().items() if name.endswith("weight") and w.equal(start[name])]
+    assert all(w.isfinite().all() for w in loop.state.weights().values())
+    sparse = {"sparsity/lottery": 20, "sparsity/magnitude": 90, "sparsity/rigl": 90, "sparsity/set": 50, "sparsity/static": 90, "sparse_training": 90}
+    if recipe in sparse:
+        zeros = [int((m == 0).sum()) for m in loop.state.masks.values()]
+        assert 100 * sum(zeros) / sum(m.numel() for m in loop.state.masks.values()) == pytest.approx(sparse[recipe], abs=0.1)
+    if recipe == "robust/trades":
+        assert "test/acc_adversarial_last" in summary
