@@ -9,7 +9,7 @@ from runner.core.weights import matrices
 CARD = card(
     paper="gmp2017",
     arxiv="1710.01878",
-    source="Zhu & Gupta 2017, eq. 1; begin and end as in google-research/rigl, cifar_resnet (steps 20,000 and 75,000 of 97,656)",
+    source="Zhu & Gupta 2017, eq. 1; begin and end as in google-research/rigl, cifar_resnet (steps 20,000 and 75,000 of 97,656), rounded",
     off={"sparsity": 0.0},
     rung={"grads": "transform", "step_end": "mask"},
     owns=("mask",),
