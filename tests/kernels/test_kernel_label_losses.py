@@ -192,6 +192,15 @@ def test_high_norms_of_large_entries_do_not_overflow(kind):
         torch.testing.assert_close(mine.double(), expected.double(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("size", "p", "tau"), [(1e-3, 24.0, 1e-4), (1e30, 2.0, 1.0)])
+def test_norms_beyond_what_powers_hold(size, p, tau):
+    """Powers of the entries vanish, or overflow, in single precision; the clipped logits are those of double precision."""
+    logits, target = size * torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), torch.arange(5)
+    z = logits.double()
+    wanted = F.cross_entropy(z * (tau / (z.abs() / size).norm(p, -1, keepdim=True) / size).clamp_max(1), target, reduction="none")
+    assert torch.allclose(clipped_cross_entropy(logits, target, tau=tau, p=p).double(), wanted, rtol=1e-6)
+
+
 @both
 @every
 def test_wide_rows(name, kind, narrow):

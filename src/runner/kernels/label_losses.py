@@ -234,9 +234,13 @@ def _lead(s: Tensor, dead: bool) -> Tensor:
 
 
 def _clip(s: Tensor, tau: float, p: float, dead: bool) -> Tensor:
+    if not dead and (p <= 2 or p == math.inf):  # higher powers of small entries would vanish, of large ones overflow
+        norm = torch.linalg.vector_norm(s, p, -1, keepdim=True)
+        if math.isfinite(norm.detach().sum().item()):
+            return s * (tau / norm.clamp_min(tau))
     z = s.masked_fill(s == -torch.inf, 0) if dead else s
     unit = z.detach().abs().amax(-1, keepdim=True)
-    unit = unit.where(unit > 0, 1)  # high powers of large entries would overflow
+    unit = unit.where(unit > 0, 1)
     norm = unit * torch.linalg.vector_norm(z / unit, p, -1, keepdim=True)
     z = z * (tau / norm.clamp_min(tau))
     return z.masked_fill(s == -torch.inf, -torch.inf) if dead else z
