@@ -43,7 +43,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command and exit."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        sys.exit(dispatch(argv))
+        code = dispatch(argv)
+        if os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun's: gloo's threads may abort a process that takes itself apart when all is done
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or 0)
+        sys.exit(code)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":  # one process of torchrun speaks for all
             print(f"runner: {error}", file=sys.stderr)
