@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from runner.cli import sweep
+from runner.components.launcher import local
 from runner.config import compose, recipes, registry
 from runner.config.bind import bind
 from runner.core.errors import UserError
@@ -200,3 +201,13 @@ def test_a_thousand_jobs_are_planned_in_seconds():
 
     assert seconds("a") <= 10 or seconds("b") <= 10
     assert seconds("a") <= 1 or seconds("a") <= 1
+
+
+def test_a_sweep_tells_the_launcher_what_jobs_need_before_they_are_all_known(monkeypatch):
+    told = []
+    monkeypatch.setattr(local.Local, "prepare", lambda self, warm, components, folders: told.append((warm, components, folders)))
+    with pytest.raises(UserError, match="gcee"):
+        sweep.main(SimpleNamespace(plan=None, overrides=["+recipe=noisy_labels", "loss=ce,gcee"], config_name="config"))
+    ((warm, components, folders),) = told
+    assert (warm, folders) == ("runner.execution.warm", [])
+    assert {("data", "digits"), ("loss", "ce"), ("with", "elr")} <= set(components)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from runner import UserError
+from runner.components._learned import bring
 from runner.core.data import Info
 
 
@@ -55,3 +56,4 @@ def start(table: torch.nn.Embedding, path: str, info: Info, key: str) -> None:
         raise UserError(f"{file}, see {key}, cannot be read: {error}") from error
     if not found:
         raise UserError(f"{file}, see {key}, has no vector of {table.embedding_dim} numbers for any word of the data")
+    bring(table)

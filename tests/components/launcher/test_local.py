@@ -104,8 +104,8 @@ def test_a_job_that_dies_costs_itself_alone(runner, tmp_path):
     assert metrics(tmp_path / "runs", record.id) == metrics(tmp_path / "straight", record.id)
 
 
-def test_the_server_starts_while_the_plan_is_made(launcher, tmp_path):
-    """In the fixture it runs from `start` on; told before what jobs need, it is the same one, and forks them."""
+def test_a_server_that_runs_is_kept(launcher, tmp_path):
+    """Whoever tells it what jobs need before they start, and again at their start, has one server."""
     server = lambda: forkserver._forkserver._forkserver_pid
     before = server()
     launcher.prepare("signal", [], [])

@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from runner import UserError, card
-from runner.components._learned import bring
 from runner.components._words import start
 from runner.components.model._tokens import ids, known
 
@@ -115,7 +114,6 @@ def build(
         model = CGCN(info.outputs, known(vocabulary, info, dims=2), tags, entities, width, features, units, depth, hidden, prune, dropout)
         if vectors is not None:
             start(model.words, vectors, info, "model.vectors")
-            bring(model.words)
         return model
 
     return make

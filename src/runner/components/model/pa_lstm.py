@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from runner import UserError, card
-from runner.components._learned import bring
 from runner.components._words import start
 from runner.components.model._tokens import ids, known
 
@@ -83,7 +82,6 @@ def build(
         model = PALSTM(info.shape[1], info.outputs, known(vocabulary, info, dims=2), *sizes, dropout)
         if vectors is not None:
             start(model.words, vectors, info, "model.vectors")
-            bring(model.words)
         return model
 
     return make
