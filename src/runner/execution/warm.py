@@ -8,6 +8,7 @@ import json
 import os
 
 import torch
+import torch.utils.serialization.config  # of torch.save
 
 import runner.execution.run
 from runner.config import registry
