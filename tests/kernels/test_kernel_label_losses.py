@@ -127,6 +127,19 @@ def test_bi_tempered_is_a_divergence():
     torch.testing.assert_close(bi_tempered_loss(z, t, t1=1.0, t2=1.0), F.cross_entropy(z, t, reduction="none") + (t * t.log()).sum(-1))
 
 
+@pytest.mark.parametrize("choice", ["reference", "triton"])
+def test_bi_tempered_at_temperatures_one_has_a_slope_however_wrong_it_is(choice):
+    z, y = torch.tensor([[0.0, 200.0], [3.0, -500.0]], device=DEVICE), torch.tensor([0, 1], device=DEVICE)
+    with dispatch.backend(choice):
+        for target in (y, F.one_hot(y, 2).float()):
+            loss, grad = bi_tempered_loss(z, target, t1=1.0, t2=1.0, gradient=True)
+            torch.testing.assert_close(loss.cpu(), torch.tensor([200.0, 503.0]))
+            torch.testing.assert_close(grad.cpu(), torch.tensor([[-1.0, 1.0], [1.0, -1.0]]))
+            at = z.clone().requires_grad_()
+            bi_tempered_loss(at, target, t1=1.0, t2=1.0).sum().backward()
+            torch.testing.assert_close(at.grad, grad)
+
+
 @pytest.mark.parametrize("name", [name for name in LOSSES if "rce" not in name and not name.startswith(("ldr", "bi_"))])
 def test_soft_targets_are_the_mean_over_their_labels(name):
     z, t = make("soft", 6, 5)

@@ -134,6 +134,10 @@ def bi_tempered_loss(
     """
     if not (0 <= t1 <= 1 <= t2 and iterations >= 1):
         raise ValueError(f"t1 must be in [0, 1], t2 and iterations at least 1, not {t1}, {t2} and {iterations}")
+    if t1 == t2 == 1:  # the Kullback-Leibler divergence, whose slope does not fade where p is below the smallest float
+        answer, own = label_loss(logits, target, ignore_index=ignore_index, gradient=gradient), accumulator(target)
+        given = (own * own.clamp_min(1e-10).log()).sum(-1) if target.is_floating_point() else 0
+        return (answer[0] + torch.as_tensor(given).detach(), answer[1]) if gradient else answer + given
     return _loss(logits, target, "bi_tempered", [t1, t2, float(iterations)], ignore_index, gradient)
 
 
