@@ -74,6 +74,11 @@ class Silent:
     def progress(self, running: dict) -> None:
         """Told a few times a second: job -> (share of its steps, since when)."""
 
+    @property
+    def over(self) -> int:
+        """How many jobs have ended for good."""
+        return sum(n for state, n in self.ends.items() if state != "again")
+
 
 class Lines(Silent):
     """A line a job."""
@@ -81,7 +86,7 @@ class Lines(Silent):
     def ended(self, job, state, seconds, why, log):
         super().ended(job, state, seconds, why, log)
         if state not in ("failed", "again"):
-            self.console.print(f"[{sum(self.ends.values())}/{self.total}] {job.name}: {state}, {seconds:.1f} s", markup=False)
+            self.console.print(f"[{self.over}/{self.total}] {job.name}: {state}, {seconds:.1f} s", markup=False)
 
 
 class Rich(Silent):
@@ -100,13 +105,12 @@ class Rich(Silent):
         self.live.update(self.table())
 
     def table(self):
-        ended = sum(n for state, n in self.ends.items() if state != "again")
         spent = time.monotonic() - self.start
-        partly = ended + sum(share for share, _ in self.running.values())
-        left = f", about {span(spent / partly * (self.total - partly))} left" if partly > 0 and ended < self.total else ""
+        partly = self.over + sum(share for share, _ in self.running.values())
+        left = f", about {span(spent / partly * (self.total - partly))} left" if partly > 0 and self.over < self.total else ""
         many = ", ".join(f"{n} {state}" for state, n in self.ends.items())
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(Text("sweep", "bold"), ProgressBar(self.total, partly, width=40), f"{ended}/{self.total}", many, f"{span(spent)}{left}")
+        bar.add_row(Text("sweep", "bold"), ProgressBar(self.total, partly, width=40), f"{self.over}/{self.total}", many, f"{span(spent)}{left}")
         jobs = Table.grid(padding=(0, 1))
         for job, (share, since) in self.running.items():
             jobs.add_row(job.id, ProgressBar(1.0, share, width=20), span(time.monotonic() - since), Text(job.name, overflow="ellipsis", no_wrap=True))

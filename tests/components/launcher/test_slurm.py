@@ -10,7 +10,7 @@ import pytest
 from launched import RECIPE, collect, metrics, straight, submit, until, work
 
 from runner import UserError
-from runner.components.launcher import slurm
+from runner.components.launcher import _queue, slurm
 from runner.execution import claim
 
 submitit = pytest.importorskip("submitit", reason="submitit is not installed")
@@ -18,17 +18,20 @@ submitit = pytest.importorskip("submitit", reason="submitit is not installed")
 CLUSTER = {  # runs an array at once; a file a job holds its process id
     "sbatch": """
         cp "$1" script; last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
-        export SLURM_ARRAY_JOB_ID=7 SLURM_JOB_ID=7
+        export SLURM_ARRAY_JOB_ID=7 SLURM_JOB_ID=7; echo "$last" > last
         for SLURM_ARRAY_TASK_ID in $(seq 0 "$last"); do export SLURM_ARRAY_TASK_ID; bash "$1" >/dev/null 2>&1 & done
         echo Submitted batch job 7""",
     "srun": """
         while [ "$1" != --error ]; do shift; done; shift 2
         echo $$ > "7_$SLURM_ARRAY_TASK_ID"; exec "$@" """,
-    "sacct": """
-        echo 'JobID|State|NodeList'
-        for f in 7_*; do kill -0 $(cat $f) 2>/dev/null && echo "$f|RUNNING|n" || echo "$f|FAILED|n"; done""",
+    "squeue": """
+        for f in $(seq -f 7_%g 0 $(cat last)); do
+            case "$*" in *--steps*) [ -e $f ] && echo $f.0; continue;; esac
+            [ -e $f ] || { echo "$f PENDING"; continue; }
+            kill -0 $(cat $f) 2>/dev/null && echo "$f RUNNING" || echo "$f FAILED"
+        done""",
     "scancel": """
-        echo "$@" >> scancel; case $1 in --signal=*) kill -${1#--signal=} $(cat $2);; --*) ;; *) kill -KILL $(cat $1);; esac""",
+        echo "$@" >> scancel; case $1 in --signal=*) kill -${1#--signal=} $(cat ${2%.0});; *) kill -KILL $(cat $1);; esac""",
 }
 
 
@@ -89,8 +92,8 @@ def test_what_cannot_be(store, monkeypatch):
 
 
 def test_an_array_on_a_cluster(cluster, store, monkeypatch):
-    monkeypatch.setattr(slurm, "PATIENCE", 0.0)
-    monkeypatch.setattr(slurm, "ASK", 0.5)
+    monkeypatch.setattr(_queue, "PATIENCE", 0.0)
+    monkeypatch.setattr(_queue, "ASK", 0.5)
     launcher = started(partition="long", time=90, memory=1.5, gpus=2, sbatch=("constraint=a100", "exclusive"), parallel=3, notice=60)
     submit(launcher, store, done=0, killed="SIGKILL", waits="wait")
     assert collect(launcher, 2) == {"done": 0, "killed": -9}
@@ -100,7 +103,34 @@ def test_an_array_on_a_cluster(cluster, store, monkeypatch):
     until((store / "waits").exists)
     launcher.stop("waits")
     assert collect(launcher, 1) == {"waits": 130}
-    assert (store / "scancel").read_text().splitlines() == ["--state=PENDING 7_2", "--signal=INT 7_2"]
+    assert (store / "scancel").read_text().splitlines() == ["--signal=INT 7_2.0"]
+
+
+def test_what_becomes_of_jobs_in_a_queue(monkeypatch):
+    """As SLURM 22.05 was seen to answer."""
+    now, sent, lines = [0.0], [], {"--array": ["7_0 RUNNING", "7_1 RUNNING", "7_2 PENDING", "7_3 PENDING"], "--steps": ["7_0.0", "7_0.batch", "7_1.batch"]}
+    monkeypatch.setattr(_queue.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_queue, "_squeue", lambda kind, *_: lines[kind])
+    monkeypatch.setattr(_queue, "_scancel", lambda *jobs, options=(): sent.extend((*options, job) for job in sorted(jobs)))
+    queue, jobs = _queue.Queue(), [f"7_{k}" for k in range(5)]
+
+    def look(seconds, **changed):
+        now[0] += seconds
+        lines.update({f"--{key}": value for key, value in changed.items()})
+        queue.look(jobs)
+        return [queue.end(job) for job in jobs]
+
+    assert look(1.0) == [None] * 5  # not asked yet
+    for job in jobs[:3]:
+        queue.stop(job)
+    assert look(0.25) == [None, None, -signal.SIGTERM, None, None]  # 7_4 is gone, but its result may still come
+    assert sent == [("7_2",), ("--signal=INT", "7_0.0")]  # 7_1 has not begun
+    look(0.25, array=["7_0 RUNNING", "7_1 RUNNING", "7_2 CANCELLED", "7_3 PENDING"], steps=["7_0.0", "7_1.0"])
+    assert sent[2:] == [("--signal=INT", "7_1.0")]
+    assert look(_queue.ASK, array=["7_0 TIMEOUT", "7_1 PENDING", "7_2 CANCELLED", "7_3 FAILED"]) == [-signal.SIGXCPU, None, -signal.SIGTERM, None, None]
+    assert look(_queue.PATIENCE, array=None) == [-signal.SIGXCPU, None, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]  # the cluster does not answer
+    assert look(_queue.ASK, array=["7_3 PENDING"])[3] is None  # queued again
+    assert len(sent) == 3
 
 
 def test_a_refused_array_is_one_line(cluster, store):

@@ -1,24 +1,20 @@
 """SLURM through submitit: jobs as arrays that the cluster queues; one that has to make room saves itself and is queued again."""
 
-import math
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from runner import UserError, card
+from runner.components.launcher._queue import Queue
 from runner.components.launcher._requeued import Requeued
 
 CARD = card()
 UNFIT = 70  # the status of a job that could not begin, or ran out of time too often; STORE/slurm says why
-ASK = 10.0  # seconds between two calls of sacct; submitit's own become rare
-PATIENCE = 15.0  # seconds until a shared file system shows the result of a job that has ended
-ENDS = {"TIMEOUT": signal.SIGXCPU, "CANCELLED": signal.SIGTERM}  # what SLURM says of jobs that left no result; others were killed
 
 
 @contextmanager
@@ -43,20 +39,20 @@ class Slurm:
         self.cluster, self.parallel, self.requeues, self.options = cluster, parallel, requeues, options
         self.executor, self.new = None, {}  # new: job -> arguments, not handed over yet
         self.jobs: dict[str, object] = {}  # job -> submitit's
-        self.gone: dict[str, float] = {}  # SLURM's id of a job that ended without a result -> since when
+        self.killed: set[str] = set()  # SLURM's ids
+        self.queue = Queue()
 
     def capacity(self, threads: int) -> int:
         return self.parallel if self.cluster == "slurm" else max(1, (os.cpu_count() or 1) // max(1, threads))
 
     def start(self, work, warm: str, components: list, folders: list[str], threads: int) -> None:
-        if self.cluster == "slurm" and not all(map(shutil.which, ("sbatch", "srun", "sacct", "scancel"))):
+        if self.cluster == "slurm" and not all(map(shutil.which, ("sbatch", "srun", "squeue", "scancel"))):
             raise UserError("launcher=slurm: there is no sbatch here; run it on a login node, or try it with launcher.cluster=local")
         try:
             import submitit
         except ModuleNotFoundError:
             raise UserError("launcher=slurm needs submitit: pip install submitit") from None
-        self.submitit, self.work, self.asked = submitit, work, time.monotonic()
-        self.total, self.patience = self.capacity(threads), PATIENCE if self.cluster == "slurm" else 0.0
+        self.submitit, self.work, self.total = submitit, work, self.capacity(threads)
         self.options["cpus_per_task"] = self.options["cpus_per_task"] or max(1, threads)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))  # jobs inherit it
 
@@ -73,9 +69,10 @@ class Slurm:
         if self.new:
             self._hand_over()
         time.sleep(seconds)
-        if time.monotonic() - self.asked > ASK:
-            self.asked = time.monotonic()
-            next(iter(self.jobs.values())).get_info(mode="force")  # of all jobs
+        if self.cluster == "slurm":
+            self.queue.look([found.job_id for found in self.jobs.values()])
+        with suppress(OSError):
+            self.folder.chmod(self.folder.stat().st_mode)  # has a network file system look again
         found = [(job, status) for job in self.jobs if (status := self._status(self.jobs[job])) is not None]
         for job, _ in found:
             del self.jobs[job]
@@ -84,12 +81,11 @@ class Slurm:
     def stop(self, job: str, kill: bool = False) -> None:
         found = self.jobs[job]
         if kill:
-            self.gone[found.job_id] = -math.inf
+            self.killed.add(found.job_id)
         if kill or self.cluster == "local":
             found.cancel(check=False)
-            return
-        for which in ("--state=PENDING", "--signal=INT"):  # out of the queue, or asked to save itself
-            subprocess.run(["scancel", which, found.job_id], capture_output=True, check=False)
+        else:
+            self.queue.stop(found.job_id)
 
     def close(self) -> None:
         for job in self.jobs:
@@ -98,9 +94,9 @@ class Slurm:
     def _hand_over(self) -> None:
         """Submit what is new as one array."""
         if self.executor is None:
-            folder = Path(next(iter(self.new.values()))[2]) / "slurm"  # in the store, which all nodes see
+            self.folder = Path(next(iter(self.new.values()))[2]) / "slurm"  # in the store, which all nodes see
             often = {f"{cluster}_max_num_timeout": self.requeues for cluster in ("slurm", "local")}
-            self.executor = self.submitit.AutoExecutor(folder, cluster=self.cluster, **often)
+            self.executor = self.submitit.AutoExecutor(self.folder, cluster=self.cluster, **often)
             self.executor.update_parameters(**self.options)
         try:
             with stoppable(), self.executor.batch():
@@ -112,12 +108,10 @@ class Slurm:
 
     def _status(self, found) -> int | None:
         """None while it waits or runs."""
-        if found.job_id not in self.gone and not found.done():
-            return None
+        over = found.job_id in self.killed or (self.cluster == "local" and found.done())
         if found.paths.result_pickle.exists():
             return UNFIT if found.exception() else found.result()
-        waited = time.monotonic() - self.gone.setdefault(found.job_id, time.monotonic())
-        return None if waited < self.patience else -ENDS.get(found.state.split()[0], signal.SIGKILL)
+        return -signal.SIGKILL if over else self.queue.end(found.job_id)
 
 
 def build(
