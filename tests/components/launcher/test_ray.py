@@ -1,7 +1,11 @@
 """launcher=ray, on a Ray of this machine."""
 
+import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 
 import pytest
 from launched import RECIPE, collect, metrics, straight, submit, until, work
@@ -42,6 +46,32 @@ def test_results_are_those_of_a_straight_run(runner, tmp_path):
     for seed in (0, 1):
         record = straight(tmp_path / "straight", f"seed={seed}")
         assert metrics(tmp_path / "runs", record.id) == metrics(tmp_path / "straight", record.id)
+
+
+def test_on_a_cluster_that_is_there_before_and_after(runner, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    folder = tempfile.mkdtemp(prefix="ray")  # a short name: sockets lie there
+    options = [f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+    head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: reached(port), 60)
+        done = runner("-m", *RECIPE, "seed=range(2)", "launcher=ray", f"launcher.address=127.0.0.1:{port}")
+        assert "2 jobs: 2 done" in done.stdout, done.stderr
+        assert head.poll() is None
+    finally:
+        head.terminate()
+        head.wait(30)
+        shutil.rmtree(folder)
+    record = straight(tmp_path / "straight", "seed=1")
+    assert metrics(tmp_path / "runs", record.id) == metrics(tmp_path / "straight", record.id)
+
+
+def reached(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_what_cannot_be(monkeypatch):

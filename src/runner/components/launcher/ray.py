@@ -86,7 +86,8 @@ class Ray:
                 socket.create_connection((host, int(port)), 10).close()  # Ray itself tries for minutes
             ray.init(self.address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError) as error:
-            raise UserError(f"launcher.address={self.address}: {str(error).splitlines()[0]}") from error
+            token = "; where the cluster asks for a token, RAY_AUTH_MODE=token sends yours" * ("RAY_AUTH_MODE" not in os.environ)
+            raise UserError(f"launcher.address={self.address}: {str(error).splitlines()[0]}{token}") from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray takes it over, and the sweep's own is lost
 
