@@ -1,6 +1,7 @@
 """launcher=slurm: submitit's local executor, and the real one on commands that stand for a cluster's."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,4 +157,21 @@ def test_a_job_that_is_preempted_goes_on_where_it_stopped(store):
     log = (store / "runs" / "logs" / f"{record.id}.txt").read_text()
     assert log.count("process") == 2
     assert "goes on at step" in log
+    assert metrics(store / "runs", record.id) == metrics(store / "straight", record.id)
+
+
+@pytest.mark.skipif(not shutil.which("sinfo") or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0, reason="no SLURM cluster answers")
+def test_on_a_real_cluster(store):
+    """One that sees this folder: a job that fails, one that is killed and runs again, and metrics of the straight run, byte for byte."""
+    settings = ["trainer.duration=100ep", "trainer.log_every=100ep", "trainer.eval_every=100ep"]
+    record = straight(store / "straight", *settings)
+    command = [sys.executable, "-m", "runner", "-m", *RECIPE, *settings, "seed=zip(0,1)", "optimizer.lr=zip(0.05,1e30)", "launcher=slurm", "--retries", "1"]
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until((store / "runs" / record.id / "log.txt").exists, 120)
+    job = next((store / "runs" / "slurm").glob("*_0_submitted.pkl")).name.removesuffix("_submitted.pkl")
+    subprocess.run(["scancel", "--signal=KILL", f"{job}.0"], check=True)
+    said, wrong = sweep.communicate(timeout=200)
+    assert "2 jobs: 1 done, 1 failed" in said, wrong
+    assert wrong.count("runs again") == 2
+    assert "killed by SIGKILL" in wrong
     assert metrics(store / "runs", record.id) == metrics(store / "straight", record.id)
