@@ -342,6 +342,8 @@ def test_the_end_of_a_search(tmp_path, capsys):
         (["loss=ce,gce", "loss.qq=interval(0,1)"], "unknown key 'loss.qq'"),
         (["loss=gce", "loss.q=interval(0.5,1.5)"], "loss.q=1.5 is out of range"),
         (["seed=1,2", "--seeds", "2"], "--seeds sets the seed"),
+        (["seed=1,2", "--seeds", "0-1"], "--seeds sets the seed"),
+        (["loss=ce,gce", "--seeds", "1-3"], "--seeds: '1-3' is no number"),
         (["seed=1,2", "--study", "../x"], "is no name"),
         (["seed=1,2", "--metric", "test/what_last"], "say --direction"),
         (["seed=1,2", "--space", "nowhere.yaml"], "No such file"),
@@ -355,6 +357,10 @@ def test_bad_input_is_refused_and_nothing_written(tmp_path, monkeypatch, argumen
     with pytest.raises(UserError, match=said):
         command.main(arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_seeds_are_a_number_or_the_first_so_many():
+    assert [command.parse(["loss=ce,gce", "--seeds", text]).seeds for text in ("3", "0-2", "0-0")] == [3, 3, 1]
 
 
 def test_the_direction_is_the_evaluators():

@@ -50,7 +50,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--metric", default="test/acc_best", help="of a run, such as test/acc_last10 (test/acc_best)")
     parser.add_argument("--direction", choices=("maximize", "minimize"), help="what the evaluator says without")
     parser.add_argument("--study", type=name, metavar="NAME", help="a name of its own; without, the same search has the same one")
-    parser.add_argument("--seeds", type=count, default=1, help="runs a trial (1); their mean counts")
+    parser.add_argument("--seeds", type=seeds, default=1, help="runs a trial, 3 or 0-2 (1); their mean counts")
     parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
     parser.add_argument("--sampler-seed", type=int, default=0)
     parser.add_argument("--pruner", choices=("median", "none"), default="median", help="what stops trials that fall behind (median)")
@@ -65,6 +65,12 @@ def count(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
     return int(text)
+
+
+def seeds(text: str) -> int:
+    """How many: `3`, or `0-2` as other commands have it."""
+    last = re.fullmatch(r"0-(\d+)", text)
+    return int(last[1]) + 1 if last else count(text)
 
 
 def name(text: str) -> str:
