@@ -18,6 +18,7 @@ submitit = pytest.importorskip("submitit", reason="submitit is not installed")
 
 CLUSTER = {  # runs an array at once; a file a job holds its process id
     "sbatch": """
+        [ -e down ] && exit 1
         cp "$1" script; last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
         export SLURM_ARRAY_JOB_ID=7 SLURM_JOB_ID=7; echo "$last" > last
         for SLURM_ARRAY_TASK_ID in $(seq 0 "$last"); do export SLURM_ARRAY_TASK_ID; bash "$1" >/dev/null 2>&1 & done
@@ -102,9 +103,19 @@ def test_an_array_on_a_cluster(cluster, store, monkeypatch):
     wanted = {"array=0-2%3", "partition=long", "time=90", "mem=1536MB", "cpus-per-task=1", "gpus-per-node=2", "constraint=a100", "exclusive", "signal=USR2@60"}
     assert wanted <= options
     until((store / "waits").exists)
+    (store / "down").touch()
+    submit(launcher, store, later=0, never=0)
+    assert collect(launcher, 1, patience=0.5) == {}  # what runs is not lost
+    launcher.stop("never")
+    assert collect(launcher, 1) == {"never": -signal.SIGTERM}
+    assert launcher.room() == 1
     launcher.stop("waits")
     assert collect(launcher, 1) == {"waits": 130}
     assert (store / "scancel").read_text().splitlines() == ["--signal=INT 7_2.0"]
+    monkeypatch.setattr(slurm, "ASK", 0.0)
+    monkeypatch.setattr(slurm, "OUTAGE", 0.0)
+    with pytest.raises(UserError, match="launcher=slurm: sbatch failed"):
+        launcher.ended(0.05)
 
 
 def test_what_becomes_of_jobs_in_a_queue(monkeypatch):

@@ -1,6 +1,8 @@
 """What a node of a SLURM cluster runs: a job that saves itself when it has to make room, and is queued again."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 STOPPED = 130  # the status of a job that was asked to stop
 
@@ -30,3 +32,15 @@ class Requeued:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *arguments)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Processes that are started meanwhile hear SIGINT, by which submitit stops those of this machine; a shell lets what it starts with & ignore it."""
+    ours = signal.getsignal(signal.SIGINT)
+    if ours == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, ours)

@@ -1,32 +1,21 @@
 """SLURM through submitit: jobs as arrays that the cluster queues; one that has to make room saves itself and is queued again."""
 
+import math
 import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from runner import UserError, card
-from runner.components.launcher._queue import Queue
-from runner.components.launcher._requeued import Requeued
+from runner.components.launcher._queue import ASK, Queue
+from runner.components.launcher._requeued import Requeued, stoppable
 
 CARD = card()
+OUTAGE = 600.0  # seconds in which sbatch may refuse jobs, where it took others before and none runs
 UNFIT = 70  # the status of a job that could not begin, or ran out of time too often; STORE/slurm says why
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Processes that are started meanwhile hear SIGINT, by which submitit stops those of this machine; a shell lets what it starts with & ignore it."""
-    ours = signal.getsignal(signal.SIGINT)
-    if ours == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, ours)
 
 
 class Slurm:
@@ -37,8 +26,11 @@ class Slurm:
 
     def __init__(self, cluster: str, parallel: int, requeues: int, options: dict):
         self.cluster, self.parallel, self.requeues, self.options = cluster, parallel, requeues, options
-        self.executor, self.new = None, {}  # new: job -> arguments, not handed over yet
+        self.executor, self.folder = None, None
+        self.new: dict[str, tuple] = {}  # job -> arguments, not handed over yet
         self.jobs: dict[str, object] = {}  # job -> submitit's
+        self.accepted, self.refused, self.asked = False, None, -math.inf  # whether sbatch ever took jobs; since when it takes none; when it was last asked
+        self.withdrawn: list[str] = []
         self.killed: set[str] = set()  # SLURM's ids
         self.queue = Queue()
 
@@ -66,19 +58,25 @@ class Slurm:
         self.new[job] = arguments
 
     def ended(self, seconds: float) -> list[tuple[str, int]]:
-        if self.new:
+        if self.new and time.monotonic() - self.asked >= ASK:
             self._hand_over()
         time.sleep(seconds)
         if self.cluster == "slurm":
             self.queue.look([found.job_id for found in self.jobs.values()])
         with suppress(OSError):
             self.folder.chmod(self.folder.stat().st_mode)  # has a network file system look again
-        found = [(job, status) for job in self.jobs if (status := self._status(self.jobs[job])) is not None]
+        found = [(job, -signal.SIGTERM) for job in self.withdrawn]
+        self.withdrawn.clear()
+        found += [(job, status) for job in self.jobs if (status := self._status(self.jobs[job])) is not None]
         for job, _ in found:
-            del self.jobs[job]
+            self.jobs.pop(job, None)
         return found
 
     def stop(self, job: str, kill: bool = False) -> None:
+        if job in self.new:  # the cluster does not know of it
+            del self.new[job]
+            self.withdrawn.append(job)
+            return
         found = self.jobs[job]
         if kill:
             self.killed.add(found.job_id)
@@ -101,10 +99,16 @@ class Slurm:
         try:
             with stoppable(), self.executor.batch():
                 handed = {job: self.executor.submit(Requeued(), self.work, *arguments) for job, arguments in self.new.items()}
-        except self.submitit.core.utils.FailedJobError as error:  # sbatch refused
-            raise UserError(f"launcher=slurm: {str(error).strip().splitlines()[-1]}") from error
+        except self.submitit.core.utils.FailedJobError as error:
+            self.asked = time.monotonic()
+            self.refused = self.refused or self.asked
+            if self.jobs or (self.accepted and self.asked - self.refused < OUTAGE):  # it does not answer now, or has a limit
+                return
+            said = str(error).strip().splitlines() or ["sbatch failed"]
+            raise UserError(f"launcher=slurm: {said[-1]}") from error
         self.jobs.update(handed)
         self.new.clear()
+        self.accepted, self.refused, self.asked = True, None, -math.inf
 
     def _status(self, found) -> int | None:
         """None while it waits or runs."""
