@@ -143,6 +143,9 @@ def test_what_becomes_of_jobs_in_a_queue(monkeypatch):
     assert look(_queue.PATIENCE, array=None) == [-signal.SIGXCPU, None, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]  # the cluster does not answer
     assert look(_queue.ASK, array=["7_3 PENDING"])[3] is None  # queued again
     assert len(sent) == 3
+    queue.stop("6_0")  # that has ended meanwhile
+    monkeypatch.setattr(_queue, "_squeue", lambda *_: pytest.fail("nothing is asked"))
+    look(0.25)
 
 
 def test_a_refused_array_is_one_line(cluster, store):

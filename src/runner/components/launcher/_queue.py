@@ -26,6 +26,7 @@ class Queue:
 
     def look(self, jobs: Collection[str]) -> None:
         """See what has become of jobs, not more often than needed."""
+        self.told.intersection_update(jobs)
         if not self.told and time.monotonic() - self.looked < ASK:
             return
         self.looked = time.monotonic()
