@@ -64,7 +64,7 @@ def test_values_of_an_option_go_where_a_scale_replaces_it(composed):
     paper = composed("+recipe=noise/adawac", "scale=paper").one("data")
     assert (paper.option, paper.args["classes"]) == ("slices", 9)
     back = composed("+recipe=noise/weakstil", "scale=paper", "data=bags").one("data")
-    assert (back.args["bags"], back.args["label"]) == (150, "share")
+    assert (back.args["bags"], back.args["label"]) == (300, "share")
     recipe = "+recipe=noise/supervision_quality_reasoning"
     assert [c.option for c in composed(recipe, "scale=paper")["eval"]] == ["boxed"]
     assert {c.option: c.args for c in composed(recipe)["eval"]}["answers"]["among"] == 5

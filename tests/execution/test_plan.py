@@ -17,6 +17,7 @@ from runner.core.errors import UserError
 from runner.execution import plan as plans
 from runner.execution.identity import run_id
 from runner.execution.plan import Plan, make, planned, read
+from runner.execution.pool import own_folders
 
 SWEEP = ["+recipe=noisy_labels", "scale=smoke", "loss=ce,gce", "seed=range(3)"]
 
@@ -209,5 +210,5 @@ def test_a_sweep_tells_the_launcher_what_jobs_need_before_they_are_all_known(mon
     with pytest.raises(UserError, match="gcee"):
         sweep.main(SimpleNamespace(plan=None, overrides=["+recipe=noisy_labels", "loss=ce,gcee"], config_name="config"))
     ((warm, components, folders),) = told
-    assert (warm, folders) == ("runner.execution.warm", [])
+    assert (warm, folders) == ("runner.execution.warm", own_folders())
     assert {("data", "digits"), ("loss", "ce"), ("with", "elr")} <= set(components)
