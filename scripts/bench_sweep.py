@@ -16,6 +16,7 @@ import argparse
 import csv
 import importlib.util
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from runner.components.launcher import local  # noqa: E402
+from runner.execution import WARM  # noqa: E402
 from runner.execution.record import environment  # noqa: E402
 
 RECIPE = ["+recipe=noisy_labels", "trainer.duration=14ep"]  # one thread trains that in about 0.3 s
@@ -69,8 +71,9 @@ def memory() -> str:
     """What a process of the pool holds that has done nothing yet."""
     os.environ["PYTHONPATH"] = str(ROOT / "src")
     launcher = local.build()
-    launcher.prepare("runner.execution.warm", [["data", "digits"], ["model", "mlp"], ["noise", "symmetric"], ["with", "elr"]], [])
-    workers = [launcher.context.Process(target=time.sleep, args=(3,)) for _ in range(4)]
+    launcher.prepare(WARM)
+    launcher.expect([["data", "digits"], ["model", "mlp"], ["noise", "symmetric"], ["with", "elr"]], [])
+    workers = [multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(3,)) for _ in range(4)]
     for worker in workers:
         worker.start()
     time.sleep(1)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.cli import sweep
+from runner.cli import run, sweep
 from runner.components.launcher import local
 from runner.config import compose, recipes, registry
 from runner.config.bind import bind
@@ -206,9 +206,10 @@ def test_a_thousand_jobs_are_planned_in_seconds():
 
 def test_a_sweep_tells_the_launcher_what_jobs_need_before_they_are_all_known(monkeypatch):
     told = []
-    monkeypatch.setattr(local.Local, "prepare", lambda self, warm, components, folders: told.append((warm, components, folders)))
+    monkeypatch.setattr(local.Local, "prepare", lambda self, warm: told.append(warm))
+    monkeypatch.setattr(local.Local, "expect", lambda self, components, folders: told.append((components, folders)))
     with pytest.raises(UserError, match="gcee"):
-        sweep.main(SimpleNamespace(plan=None, overrides=["+recipe=noisy_labels", "loss=ce,gcee"], config_name="config"))
-    ((warm, components, folders),) = told
-    assert (warm, folders) == ("runner.execution.warm", own_folders())
+        run.main(["-m", "+recipe=noisy_labels", "loss=ce,gcee"])
+    first, again, (components, folders) = told
+    assert (first, again, folders) == ("runner.execution.warm", "runner.execution.warm", own_folders())
     assert {("data", "digits"), ("loss", "ce"), ("with", "elr")} <= set(components)

@@ -26,6 +26,10 @@ def work(job, what, store, *rest) -> int:
     return what
 
 
+def warm(components: list, folders: list) -> None:
+    """What jobs need: nothing."""
+
+
 def submit(launcher, store, **jobs) -> None:
     for job, what in jobs.items():
         launcher.submit(job, (job, what, str(store)))

@@ -1,23 +1,26 @@
 """`runner OVERRIDES`: compose, check, run, and print the table; with -m several runs."""
 
+import contextlib
 import sys
 
 from runner.cli import arguments
-from runner.config import recipes
+from runner.config import recipes, registry
 from runner.config.bind import Config, bind
 from runner.core.errors import UserError
+from runner.execution import WARM
 
 
 def main(argv: list[str]) -> int:
-    from runner.config import compose
-
     if any(a.split("=")[0] in arguments.INFORMATION for a in argv):
         return information(argv)
     asked = arguments.parse(argv)
     if asked.multirun or asked.plan:
+        prepare(asked.overrides)
         from runner.cli import sweep
 
         return sweep.main(asked)
+    from runner.config import compose
+
     if given := [flag for flag in ("only", "retries", "fail_fast", "timeout") if getattr(asked, flag)]:
         raise UserError(f"--{given[0].replace('_', '-')} is for sweeps; add -m")
     overrides = compose.rewrite(asked.overrides)
@@ -30,6 +33,13 @@ def main(argv: list[str]) -> int:
     if (launcher := config.one("launcher").option) != here():
         raise UserError(f"launcher={launcher} is for sweeps; add -m")
     return run_one(config)
+
+
+def prepare(overrides: list[str]) -> None:
+    """Have the launcher import what every job needs while Hydra is imported and composes them."""
+    chosen = next((value for key, _, value in (o.partition("=") for o in reversed(overrides)) if key == "launcher"), here())
+    with contextlib.suppress(Exception):  # the plan will say what is wrong with it
+        registry.load("launcher", chosen).build().prepare(WARM)
 
 
 def here() -> str:

@@ -4,14 +4,15 @@ import sys
 
 from runner.config.bind import Config
 from runner.core.errors import UserError
+from runner.execution import WARM
 from runner.execution import plan as plans
 from runner.execution.plan import Plan
-from runner.execution.pool import Pool, warmth
+from runner.execution.pool import Pool, needs
 from runner.report import jobs, summary
 
 
 def main(asked) -> int:
-    plan = plans.reread(asked.plan) if asked.plan else plans.planned(asked.overrides, asked.config_name, prepare)
+    plan = plans.reread(asked.plan) if asked.plan else plans.planned(asked.overrides, asked.config_name, expect)
     states = run(plan, asked.only, asked.retries, asked.fail_fast, asked.timeout)
     if shown(plan) != "none":
         summary.print_jobs([(list(job.own), states[job.id], plan.store.done(job.id)) for job in plan.jobs])
@@ -19,9 +20,11 @@ def main(asked) -> int:
     return 130 if "stopped" in states.values() else int(any(state != "done" for state in states.values()))
 
 
-def prepare(config: Config) -> None:
+def expect(config: Config) -> None:
     """Have the launcher import what jobs need while the plan is made: the first one's config says what that is."""
-    config.one("launcher").build().prepare(*warmth([config]))
+    launcher = config.one("launcher").build()
+    launcher.prepare(WARM)
+    launcher.expect(*needs([config]))
 
 
 def run(plan: Plan, only=(), retries: int = 0, fail_fast: bool = False, timeout: float | None = None, display=None) -> dict[str, str]:

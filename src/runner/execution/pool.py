@@ -5,7 +5,8 @@ A launcher has
     capacity(threads) -> int   how many jobs of so many threads it runs at once
     frozen                     whether edits of files after `start` change nothing for the jobs
     queues                     whether a job may wait for its turn after `submit`
-    prepare(warm, components, folders)    a sweep of such jobs is being planned: the module `warm` may be imported from now on
+    prepare(warm)              a sweep is coming: the module `warm` may be imported from now on
+    expect(components, folders)    of jobs with such: `warm.warm(components, folders)` may be called from now on
     start(work, warm, components, folders, threads)     `work(*arguments) -> status` runs a job; nothing need have been prepared
     room() -> int              how many jobs it takes now
     submit(job, arguments)     begin one
@@ -22,7 +23,7 @@ from collections.abc import Callable
 
 from runner.config import registry
 from runner.config.bind import Config
-from runner.execution import claim, worker
+from runner.execution import WARM, claim, worker
 from runner.execution.plan import Job, Plan
 
 ONLY = {"failed": ("failed",), "missing": ("missing", "stopped"), "stale": ("stale", "damaged")}
@@ -118,7 +119,7 @@ class Pool:
     def _start(self) -> None:
         self.started = True
         threads = max(job.plain["threads"] for job in self.waiting)
-        self.launcher.start(worker.work, *warmth([job.config for job in self.waiting]), threads)
+        self.launcher.start(worker.work, WARM, *needs([job.config for job in self.waiting]), threads)
 
     def _left(self) -> bool:
         if not self.running:
@@ -229,9 +230,9 @@ class Pool:
         return time.monotonic() - since > claim.PATIENCE
 
 
-def warmth(configs: list[Config]) -> tuple[str, list, list[str]]:
-    """What a launcher may import before jobs of such configs begin: `warm`, `components` and `folders` of its `prepare`."""
-    return "runner.execution.warm", sorted({(c.group, c.option) for config in configs for c in config.choices}), own_folders()
+def needs(configs: list[Config]) -> tuple[list, list[str]]:
+    """What jobs of such configs have: `components` and `folders` of a launcher's `expect`."""
+    return sorted({(c.group, c.option) for config in configs for c in config.choices}), own_folders()
 
 
 def own_folders() -> list[str]:

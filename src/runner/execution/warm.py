@@ -1,11 +1,6 @@
-"""Imported by the fork server before any job: what every job would import, once for all of them. Starts no thread and touches no GPU.
-
-RUNNER_WARM is a JSON object: `components` (a list of [group, option]) and `folders`, the user's own with components.
-"""
+"""Imported by the fork server before any job: what every job would import, once for all of them. Starts no thread and touches no GPU."""
 
 import contextlib
-import json
-import os
 
 import torch
 import torch.utils.serialization.config  # of torch.save
@@ -21,6 +16,7 @@ torch.set_num_threads(1)
 
 
 def warm(components: list[tuple[str, str]], folders: list[str]) -> None:
+    """Import components, (group, option) each; folders: the user's own with some."""
     for folder in folders:
         registry.add_folder(folder)
     for group, option in components:
@@ -37,8 +33,6 @@ def rehearse() -> None:
         assemble(bind(tree)).run()
 
 
-asked = json.loads(os.environ.get("RUNNER_WARM", "{}"))
-warm(asked.get("components", []), asked.get("folders", []))
 rehearse()
 commit()
-__all__ = ["runner"]
+__all__ = ["runner", "warm"]

@@ -8,7 +8,7 @@ from multiprocessing import forkserver
 import pytest
 from launched import RECIPE, collect, metrics, straight, submit, until, work
 
-from runner.components.launcher import local
+from runner.components.launcher import _forks, local
 from runner.execution.claim import born
 
 DIE = """
@@ -38,7 +38,7 @@ def launcher(monkeypatch):
     """Started on a machine with two GPUs, two jobs on each."""
     monkeypatch.setattr(local, "gpus", lambda: ["4", "6"])
     launcher = local.build(slots=2)
-    launcher.start(work, "signal", [], [], 1)
+    launcher.start(work, "launched", [], [], 1)
     yield launcher
     launcher.close()
 
@@ -108,36 +108,75 @@ def test_a_server_that_runs_is_kept(launcher, tmp_path):
     """Whoever tells it what jobs need before they start, and again at their start, has one server."""
     server = lambda: forkserver._forkserver._forkserver_pid
     before = server()
-    launcher.prepare("signal", [], [])
+    launcher.prepare("launched")
+    launcher.expect([], [])
     assert server() == before is not None
     submit(launcher, tmp_path, a=0)
     assert collect(launcher, 1) == {"a": 0}
     assert server() == before
 
 
-def test_the_server_ends_with_the_sweep_even_while_it_imports(tmp_path):
-    """As where planning finds a mistake after it has told what the first job needs."""
-    (tmp_path / "endless.py").write_text(f"import pathlib, time\npathlib.Path({str(tmp_path / 'began')!r}).touch()\ntime.sleep(60)\n")
+def sweep(tmp_path, body: str, module: str, before: str = "pass", **about):
+    """Run a process with a server that has been told of a module in `tmp_path`, of this text."""
+    (tmp_path / "asked.py").write_text(module)
     code = (
-        "import pathlib, time; from multiprocessing import forkserver; from runner.components.launcher import local\n"
+        "import os, time; from pathlib import Path; from multiprocessing import forkserver; from launched import until, work\n"
+        "from runner.components.launcher import local\n"
+        f"here, server = Path({str(tmp_path)!r}), lambda: forkserver._forkserver._forkserver_pid\n"
         "if __name__ == '__main__':\n"
-        "    local.build(1).prepare('endless', [], [])\n"
-        f"    while not pathlib.Path({str(tmp_path / 'began')!r}).exists(): time.sleep(0.05)\n"
-        "    print(forkserver._forkserver._forkserver_pid)\n"
+        f"    {before}; launcher = local.build(1); launcher.prepare('asked'); {body}\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env, check=True)
-    assert born(int(done.stdout)) is None
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env, **about)
 
 
-def test_what_the_user_says_to_the_c_library_counts(launcher, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "body"),
+    [
+        ("import time; open('began', 'w'); time.sleep(60)", "until((here / 'began').exists); print(server())"),
+        ("open('began', 'w')", "until((here / 'began').exists); print(server())"),
+        ("open('began', 'w')", "until((here / 'began').exists); print(server(), flush=True); os.kill(os.getpid(), 9)"),
+    ],
+    ids=["while it imports", "while it waits", "where the sweep is killed"],
+)
+def test_the_server_ends_with_the_sweep(module, body, tmp_path):
+    """As where planning finds a mistake before it is known what jobs need."""
+    done = sweep(tmp_path, body, module, cwd=tmp_path)
+    until(lambda: born(int(done.stdout)) is None)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("stdin", ["os.close(0)", "pass"], ids=["closed", "open"])
+def test_jobs_begin_after_what_they_need(stdin, tmp_path):
+    """The server is told by its standard input; whoever begins it keeps its own, or none."""
+    module = "def warm(components, folders): print(components, folders, flush=True)"
+    body = (
+        "launcher.expect([['data', 'digits']], ['mine']); launcher.start(work, 'asked', [], [], 1); launcher.submit('a', ('a', 0, str(here)))\n"
+        "    print(launcher.ended(20), os.path.exists('/proc/self/fd/0') and os.readlink('/proc/self/fd/0'))"
+    )
+    done = sweep(tmp_path, body, module, before=stdin, stdin=subprocess.DEVNULL)
+    assert done.stdout.splitlines() == ["[['data', 'digits']] ['mine']", f"[('a', 0)] {'/dev/null' if stdin == 'pass' else False}"]
+    assert done.stderr == ""
+
+
+def test_a_server_that_dies_before_it_was_told_is_replaced(tmp_path):
+    module = "def warm(components, folders): print(components, flush=True)"
+    body = "os.kill(server(), 9); launcher.start(work, 'asked', [['data', 'digits']], [], 1); launcher.submit('a', ('a', 0, str(here))); print(launcher.ended(20))"
+    done = sweep(tmp_path, body, module)
+    assert done.stdout.splitlines() == ["[['data', 'digits']]", "[('a', 0)]"]
+
+
+def test_the_users_environment_counts_and_stays(launcher, monkeypatch):
+    """For the C library and for threads; a config may read it."""
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
-    launcher.prepare("signal", [], [])
-    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with _forks._environment():
+        assert (os.environ["GLIBC_TUNABLES"], os.environ["OMP_NUM_THREADS"]) == ("glibc.malloc.check=1", "1")
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_what_the_server_has_imported_is_never_looked_through_for_garbage():
     code = "import runner.components.launcher._server, gc, sys; print(gc.isenabled(), gc.get_freeze_count() > 100_000, 'torch' in sys.modules, flush=True)"
-    env = {"RUNNER_WARM": '{"module": "runner.execution.warm"}', "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    said = 'runner.execution.warm\n{"components": [["data", "digits"]], "folders": []}\n'
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}, input=said)
     assert done.stdout.split() == ["True", "True", "True"]

@@ -21,7 +21,7 @@ def test_statuses_and_stopping(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     launcher = launcher_ray.build(cpus=0.5)
     try:
-        launcher.start(work, "signal", [], [], 1)
+        launcher.start(work, "launched", [], [], 1)
         assert signal.getsignal(signal.SIGTERM) is before
         assert launcher.capacity(1) == 2 * ray.cluster_resources()["CPU"]
         submit(launcher, tmp_path, done=0, busy=3, killed="SIGKILL", waits="wait")

@@ -56,7 +56,7 @@ def cluster(store, monkeypatch):
 
 def started(**options):
     launcher = slurm.build(**options)
-    launcher.start(work, "signal", [], [], 1)
+    launcher.start(work, "launched", [], [], 1)
     return launcher
 
 

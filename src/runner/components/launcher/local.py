@@ -1,18 +1,15 @@
 """This machine: a process a job, forked from a server that has torch imported; so many at once a device."""
 
-import atexit
-import contextlib
-import json
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from runner import card
+from runner.components.launcher import _forks
 from runner.core.errors import UserError
 
 CARD = card()
@@ -35,16 +32,14 @@ class Local:
 
     def start(self, work, warm: str, components: list, folders: list[str], threads: int) -> None:
         self.work, self.devices, self.total = work, gpus(), self.capacity(threads)
-        self.prepare(warm, components, folders)
+        self.prepare(warm)
+        self.expect(components, folders)
 
-    def prepare(self, warm: str, components: list, folders: list[str]) -> None:
-        os.environ["RUNNER_WARM"] = json.dumps({"module": warm, "components": components, "folders": folders})
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork of a process with threads may hang
-        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # large pages: half of the time to fork and to end a process with torch
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["runner.components.launcher._server"])
-        atexit.register(_end)
-        _serve()
+    def prepare(self, warm: str) -> None:
+        _forks.begin(warm)
+
+    def expect(self, components: list, folders: list[str]) -> None:
+        _forks.tell(components=components, folders=folders)
 
     def room(self) -> int:
         return self.total - len(self.processes)
@@ -57,8 +52,8 @@ class Local:
 
     def _forked(self, **about) -> multiprocessing.Process:
         for _ in range(3):
-            _serve()
-            process = self.context.Process(target=_run, **about)
+            _forks.run()
+            process = multiprocessing.get_context("forkserver").Process(target=_run, **about)
             try:
                 process.start()
                 return process
@@ -82,22 +77,6 @@ class Local:
         for process in self.processes.values():
             process.kill()
             process.join()
-
-
-def _serve() -> None:
-    """Have the fork server run, blind to Ctrl-C like its jobs: that is for the sweep alone, from the first moment on."""
-    resource_tracker.ensure_running()  # it unblocks Ctrl-C at its own start
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end() -> None:
-    """End the fork server with the sweep, also while it still imports: whoever reads the sweep's output would wait for it."""
-    with contextlib.suppress(OSError, TypeError):  # it has ended, it never began
-        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
 
 
 def _run(work, arguments, device) -> None:

@@ -38,8 +38,11 @@ class Ray:
         alone = {"max_calls": 1, "max_retries": 0}  # a process a job: one that dies costs itself alone
         self.work = self.ray.remote(num_cpus=needs["CPU"], num_gpus=needs["GPU"], runtime_env=environment, **alone)(work)
 
-    def prepare(self, warm: str, components: list, folders: list[str]) -> None:
+    def prepare(self, warm: str) -> None:
         """A job imports for itself."""
+
+    def expect(self, components: list, folders: list[str]) -> None:
+        """See `prepare`."""
 
     def room(self) -> int:
         queued = 1 if self.address else 0  # a cluster may grow for a job that waits

@@ -48,8 +48,11 @@ class Slurm:
         self.options["cpus_per_task"] = self.options["cpus_per_task"] or max(1, threads)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))  # jobs inherit it
 
-    def prepare(self, warm: str, components: list, folders: list[str]) -> None:
+    def prepare(self, warm: str) -> None:
         """A job imports for itself."""
+
+    def expect(self, components: list, folders: list[str]) -> None:
+        """See `prepare`."""
 
     def room(self) -> int:
         return self.total - len(self.new) - len(self.jobs)
