@@ -161,7 +161,10 @@ def test_jobs_begin_after_what_they_need(stdin, tmp_path):
 
 def test_a_server_that_dies_before_it_was_told_is_replaced(tmp_path):
     module = "def warm(components, folders): print(components, flush=True)"
-    body = "os.kill(server(), 9); launcher.start(work, 'asked', [['data', 'digits']], [], 1); launcher.submit('a', ('a', 0, str(here))); print(launcher.ended(20))"
+    body = (
+        "os.kill(server(), 9); launcher.start(work, 'asked', [['data', 'digits']], [], 1); launcher.submit('a', ('a', 0, str(here)))\n"
+        "    print(launcher.ended(20))"
+    )
     done = sweep(tmp_path, body, module)
     assert done.stdout.splitlines() == ["[['data', 'digits']]", "[('a', 0)]"]
 

@@ -53,6 +53,7 @@ def test_a_closure_has_gradients():
 
 def test_a_run_does_not_import_the_compiler():
     """torch imports it where its own optimizers are first used."""
-    code = "import sys; from runner.execution import warm; warm.warm([['data', 'digits'], ['optimizer', 'adam']], []); print('torch._dynamo' in sys.modules, 'sklearn' in sys.modules)"
+    code = "import sys; from runner.execution import warm; warm.warm([['data', 'digits'], ['optimizer', 'adam']], [])"
+    code += "; print('torch._dynamo' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
     assert done.stdout.split() == ["False", "False"]
