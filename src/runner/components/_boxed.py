@@ -1,9 +1,30 @@
-r"""Answers of written solutions: what their last \boxed{} holds."""
+r"""Answers of written solutions: what their last \boxed{} holds, and when two of them are the same."""
 
 import itertools
 import re
 
 BOX = re.compile(r"(?s)(.*)\\(?:boxed|fbox)\s*(.*)")
+# what does not count in an answer, and its one spelling, in this order
+SPELLING = [
+    (re.compile(pattern), by)
+    for pattern, by in (
+        (r"\n|\\!", ""),
+        (r"\\\\", r"\\"),
+        (r"[td]frac", "frac"),
+        (r"\\left|\\right", ""),
+        (r"\^\{\\circ\}|\^\\circ|\\\$", ""),
+        (r"\\text\{ .*", ""),  # a unit
+        (r"\\%", ""),
+        (r"( |\{|^)\.", r"\g<1>0."),
+        (r"^[^=]{0,2}=([^=]*)$", r"\1"),  # x = 5
+        (r"\\sqrt([^{])", r"\\sqrt{\1}"),
+        (r"\s", ""),
+        (r"\\frac([^{])([^{])", r"\\frac{\1}{\2}"),
+        (r"\\frac([^{])\{", r"\\frac{\1}{"),
+        (r"^0\.5$", r"1/2"),
+        (r"^(0|-?[1-9]\d*)/(0|-?[1-9]\d*)$", r"\\frac{\1}{\2}"),
+    )
+]
 
 
 def last_box(text: str) -> tuple[str, str, str]:
@@ -17,6 +38,12 @@ def last_box(text: str) -> tuple[str, str, str]:
     return before, rest[1:end], rest[end + 1 if end else 0 :]
 
 
-def plain(answer: str) -> str:
-    """An answer without spaces, as answers are compared."""
-    return "".join(answer.split())
+def canonical(answer: str) -> str:
+    r"""An answer as it is compared: \dfrac12, 0.5 and 1/2 are \frac{1}{2}; spaces, units, degrees and `x =` do not count.
+
+    Source: MATH's own rules, hendrycks/math, modeling/math_equivalence.py. There answers with two units, or a root or a fraction of nothing, are compared
+    as they are written.
+    """
+    for pattern, by in SPELLING:
+        answer = pattern.sub(by, answer)
+    return answer

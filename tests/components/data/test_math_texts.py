@@ -9,7 +9,7 @@ import torch
 from math_files import many, write
 
 from runner import UserError
-from runner.components._boxed import last_box, plain
+from runner.components._boxed import canonical, last_box
 from runner.components.data.math_texts import build, pieces, slipped
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -122,7 +122,7 @@ def test_pieces_make_up_the_text(solution):
     before, inside, _ = last_box(solution)
     *steps, (answer,) = pieces(solution)
     assert "".join(w for s in steps for w in s) == before
-    assert answer == plain(inside)
+    assert answer == canonical(inside)
 
 
 STEPS = [(f"Task {i}", " ".join(["Let us see.", *(f"Step {j + 10} gives {i + j}." for j in range(3)), f"Hence \\boxed{{{i}}}"])) for i in range(60)]

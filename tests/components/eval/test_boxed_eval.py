@@ -44,6 +44,7 @@ def measured(model, problems=None, tokens=50, **state):
     [
         (lambda k: f"So \\boxed{{{2 * k + 1}}} it is", 100),
         (lambda k: f"So $\\boxed{{{2 * k}}}, \\boxed {2 * k + 1} $", 100),
+        (lambda k: f"\\boxed{{x = {2 * k + 1}\\text{{ m}}}}", 100),
         (lambda k: f"\\boxed{{{2 * k + 1}}} or \\boxed{{{2 * k}}}", 0),
         (lambda k: f"\\boxed{{{2 * k + 1}", 0),
         (lambda k: f"\\boxed{{{2 * k + 1}}} and \\boxed{{{2 * k + 1}", 0),

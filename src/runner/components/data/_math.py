@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from runner import UserError
-from runner.components._boxed import last_box, plain
+from runner.components._boxed import last_box
 from runner.components.data._files import absent
 
 WORD, STEP = re.compile(r"\\?[A-Za-z]+|[0-9]+|\S"), re.compile(r"(?<=[.!?])\s+|\n")
@@ -24,7 +24,7 @@ def tasks(folder: Path, level: int) -> list[tuple[str, str]]:
             problem, solution, rank = task["problem"].strip(), task["solution"].strip(), task["level"][-1:]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file} is damaged, or no problem as MATH has them ({error!r}); remove it and get it again") from error
-        if plain(last_box(solution)[1]) and (int(rank) if rank in tuple("12345") else 1) >= level:
+        if last_box(solution)[1].strip() and (int(rank) if rank in tuple("12345") else 1) >= level:
             found.append((problem, solution))
     return found
 

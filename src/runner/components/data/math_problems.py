@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from runner import UserError, card
-from runner.components._boxed import last_box, plain
+from runner.components._boxed import canonical, last_box
 from runner.components.data._math import STEP, WORD, slip, tasks
 from runner.core.data import Data, Info, Split
 from runner.core.rng import derive
@@ -23,7 +23,7 @@ def read(folder: Path, level: int, length: int, solution: int) -> tuple[list, li
     found = []
     for problem, written in tasks(folder, level):
         before, answer, _ = last_box(written)
-        steps = [*filter(None, map(WORD.findall, STEP.split(before))), [plain(answer)]]
+        steps = [*filter(None, map(WORD.findall, STEP.split(before))), [canonical(answer)]]
         if sum(map(len, steps)) <= solution:
             found.append((WORD.findall(problem)[-length:], steps))
     if not found:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from runner import UserError, card
-from runner.components._boxed import last_box, plain
+from runner.components._boxed import canonical, last_box
 from runner.components._hub import tokenizer as tokenizer_of
 from runner.components._words import Spelled
 from runner.components.data._math import STEP, WORD, slip, tasks
@@ -23,24 +23,24 @@ PIECE = re.compile(rf"{WORD.pattern}|\s+")
 
 
 def pieces(solution: str) -> list[list[str]]:
-    """The steps of a solution in pieces that make up its text, and its answer without spaces as the last one."""
+    """The steps of a solution in pieces that make up its text, and its answer, in its one spelling, as the last one."""
     before, answer, _ = last_box(solution)
     edges = [0, *(found.end() for found in STEP.finditer(before)), len(before)]
-    return [*(PIECE.findall(before[a:b]) for a, b in itertools.pairwise(edges)), [plain(answer)]]
+    return [*(PIECE.findall(before[a:b]) for a, b in itertools.pairwise(edges)), [canonical(answer)]]
 
 
 def slipped(found: list[tuple[str, str]], outcome: float, step: float, g: torch.Generator) -> list[tuple[str, str]]:
     """Problems with their solutions, some of which are wrong from now on."""
     solutions = [pieces(solution) for _, solution in found]
     words = {w for problem, _ in found for w in PIECE.findall(problem)} | {w for steps in solutions for s in steps[:-1] for w in s}
-    spelled = {plain(inside): inside for _, inside, _ in (last_box(solution) for _, solution in found)}
+    spelled = {canonical(inside): inside for _, inside, _ in (last_box(solution) for _, solution in found)}
     numbers, answers = ({w: k for k, w in enumerate(sorted(kinds))} for kinds in (filter(str.isdecimal, words), spelled))
     slip(solutions, outcome, step, numbers, answers, g)
     changed = []
     for (problem, solution), (*steps, (answer,)) in zip(found, solutions, strict=True):
         _, inside, behind = last_box(solution)
         wrong = "".join(w for s in steps for w in s) + rf"\boxed{{{spelled[answer]}}}" + behind
-        changed.append((problem, solution if answer == plain(inside) else wrong))
+        changed.append((problem, solution if answer == canonical(inside) else wrong))
     return changed
 
 

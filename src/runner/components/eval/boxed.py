@@ -3,10 +3,10 @@ r"""Whether the model's written solution of a problem ends at the right answer, 
 import torch
 
 from runner import UserError, card
-from runner.components._boxed import last_box, plain
+from runner.components._boxed import canonical, last_box
 
 CARD = card(
-    source=r"Hendrycks et al. 2021 (2103.03874), exact match of the last box, here without spaces and without further rules; greedy decoding",
+    source=r"Hendrycks et al. 2021 (2103.03874), exact match of the last box by the rules of hendrycks/math, modeling/math_equivalence.py; greedy decoding",
     better={"boxed": "max"},
     tasks=("language",),
 )
@@ -21,7 +21,7 @@ class Boxed:
             return {}
         if not hasattr(state.model, "write"):
             raise UserError("eval.boxed needs a model that writes, as model=causal_lm does; leave it out of eval")
-        answer = lambda ids: plain(last_box(state.info.spell(ids.tolist()))[1])
+        answer = lambda ids: canonical(last_box(state.info.spell(ids.tolist()))[1])
         asked, order = split.side["asked"], torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: self.problems].to(state.device)
         right = 0
         for rows in order[asked[order].argsort(stable=True)].split(state.eval_batch):  # prompts of about the same length together
@@ -33,9 +33,9 @@ class Boxed:
 
 
 def build(problems: int | None = None, tokens: int = 1680, splits: list[str] = ("test",)):
-    r"""boxed: percent of the problems for which the last \boxed{} of what the model writes holds what that of the right solution holds, spaces aside.
+    r"""boxed: percent of the problems for which the last \boxed{} of what the model writes holds what that of the right solution holds.
 
-    Answers that mean the same but are written otherwise, as \frac12 and \frac{1}{2}, count as wrong. The network that is trained writes, its average with
+    They are compared by MATH's rules: \frac12 is \frac{1}{2}, but \frac{2}{4} is not. The network that is trained writes, its average with
     `with=ema`; what a learner with several networks predicts does not count. Nothing is measured on data without side["asked"], which data=math_texts has.
 
     Args:
