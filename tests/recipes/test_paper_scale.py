@@ -162,17 +162,20 @@ def test_tacred_noise_by_c_gcn(composed, home):
     assert not [name for name, w in loop.state.weights().items() if w.equal(start[name])]
 
 
+SHORT = "data.prompt='{} Solution: '"  # the recipe's is longer than the small models' texts may be
+
+
 @pytest.mark.parametrize("family", ["GPT2", "Llama"])
 def test_supervision_quality_reasoning(composed, home, family):
     folder, root = tiny_lm.write(home / "model", family), math_files.many(home / "math")
     math_files.write(root, {f"train/geometry/{k}": (f"Easy {k}", 3, f"It is \\boxed{{{k}}}") for k in range(30)})
     changed = (f"data.root={root}", f"model.path={folder}", "data.length=120", "trainer.batch_size=2", "trainer.accumulate=2", "trainer.duration=2it")
-    loop = assemble(composed("+recipe=noise/supervision_quality_reasoning", *changed, "schedule.warmup=0it", "eval.boxed.tokens=30"))
+    loop = assemble(composed("+recipe=noise/supervision_quality_reasoning", *changed, SHORT, "schedule.warmup=0it", "eval.boxed.tokens=30"))
     train, test, info, start = loop.state.data.train, loop.state.data.test, loop.state.info, loop.state.weights()
     said = info.spell(train.x.flatten().tolist())
     assert "Task 7" in said
     assert "Easy" not in said
-    assert info.spell(test.x[0].tolist()) == "Task 1\nSolution:\nLet us see. Step 10 gives 1. Step 11 gives 2. Step 12 gives 3. Hence \\boxed{1}"
+    assert info.spell(test.x[0].tolist()) == "Task 1 Solution: Let us see. Step 10 gives 1. Step 11 gives 2. Step 12 gives 3. Hence \\boxed{1}"
     right = [f"\\boxed{{{text.split()[0]}}}" in text for text in said.split("Task ")[1:-1]]  # but the last text, which may be cut
     assert len(right) >= 57
     assert 4 <= sum(right) <= 6  # 54 of 60 end wrong
@@ -183,7 +186,7 @@ def test_supervision_quality_reasoning(composed, home, family):
 def test_supervision_quality_reasoning_with_low_rank(composed, home):
     folder, root = tiny_lm.write(home / "model", "Llama"), math_files.many(home / "math")
     changed = (f"data.root={root}", f"model.path={folder}", "data.length=120", "trainer.duration=2it", "schedule.warmup=0it", "eval.boxed.tokens=30")
-    loop = assemble(composed("+recipe=noise/supervision_quality_reasoning", *changed, "model.rank=2", "model.dtype=bfloat16"))
+    loop = assemble(composed("+recipe=noise/supervision_quality_reasoning", *changed, SHORT, "model.rank=2", "model.dtype=bfloat16"))
     start = loop.state.weights()
     assert "test/boxed_last" in loop.run()
     assert {n for n, w in loop.state.weights().items() if not w.equal(start[n])} == {n for n, p in loop.state.model.named_parameters() if p.requires_grad}

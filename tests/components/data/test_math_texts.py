@@ -1,5 +1,6 @@
 """math_texts: texts that are spelled back from their tokens; rows that hold all of them in order; slips as many as asked and nowhere else; whole tests."""
 
+import json
 import pickle
 import re
 
@@ -167,6 +168,27 @@ def test_slips_keep_what_is_not_theirs():
     assert re.fullmatch(r"(?s)We add  (?!2)\d+ and (?!3 )\d+\. So\n \$(?!2)\d+\+(?!3)\d+=\\boxed\{( \\frac\{7\}\{2\} |12)\}\$\.", five)
     assert re.fullmatch(r"(?s)Divide\.\nThen \$x = (?!7)\d+/(?!2)\d+\$, so \$\\boxed\{(5|12)\}\$ it is, not 4\.", seven)
     assert re.fullmatch(r"(?s)\\boxed\{\d+\} is wrong! As \$\d+\+\d+ = \d+\$, \$y = \\boxed\{( \\frac\{7\}\{2\} |5)\}\$", twelve)
+
+
+def test_solutions_of_a_teacher_are_trained_on(tmp_path, cut):
+    (folder, begin), root = cut, short(tmp_path, MADE)
+    told = [("Add 1 to 2.", "It is 4."), ("And é?", " \\boxed{5}\n"), ("Third", "so\n\nthere")]
+    (tmp_path / "told.jsonl").write_text("".join(json.dumps({"problem": p, "solution": s, "level": 1}) + "\n" for p, s in told))
+    own, other = build(root, folder, length=24), build(root, folder, length=24, solutions=str(tmp_path / "told.jsonl"))
+    said, expected = texts(other.info, other.train), [f"{begin}{p}\nSolution:\n{s.strip()}{END}" for p, s in told]
+    assert set(re.findall(rf"(?s).*?{END}", said)) <= set(expected)
+    assert len("".join(expected)) - 24 < len(said) <= len("".join(expected))
+    assert torch.equal(other.test.x, own.test.x)
+    with pytest.raises(ValueError, match=r"^data\.solutions are trained on as they are: outcome_error and step_error must be 0$"):
+        build(root, folder, solutions="told", outcome_error=0.5, step_error=0.5)
+    with pytest.raises(UserError, match=r"^data\.solutions=.*none cannot be read: No such file or directory$"):
+        build(root, folder, solutions=str(tmp_path / "none"))
+    (tmp_path / "told.jsonl").write_text('{"problem": "a", "solution": "b"}\n{"problem": "a"}\n')
+    with pytest.raises(UserError, match=r'told\.jsonl, line 2, is not \{"problem": "\.\.\.", "solution": "\.\.\."\} \(KeyError\(\'solution\'\)\)$'):
+        build(root, folder, solutions=str(tmp_path / "told.jsonl"))
+    (tmp_path / "one.jsonl").write_text('{"problem": "a", "solution": "b"}\n')
+    with pytest.raises(UserError, match=r"^the 1 problems of .*one\.jsonl have \d+ tokens, less than one row: set data\.length to less$"):
+        build(root, folder, length=2048, solutions=str(tmp_path / "one.jsonl"))
 
 
 def test_what_is_wrong_is_said(tmp_path, root, cut):

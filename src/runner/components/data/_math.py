@@ -29,6 +29,22 @@ def tasks(folder: Path, level: int) -> list[tuple[str, str]]:
     return found
 
 
+def written(file: Path) -> list[tuple[str, str]]:
+    """Problem and solution of each line {"problem": ..., "solution": ...} of a file. Raises UserError."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"data.solutions={file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            task = json.loads(line)
+            found.append((task["problem"].strip(), task["solution"].strip()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f'{file}, line {number}, is not {{"problem": "...", "solution": "..."}} ({error!r})') from error
+    return found
+
+
 def slip(solutions: list, outcome: float, step: float, numbers: dict, answers: dict, g: torch.Generator) -> None:
     """Other answers in a share `outcome` of the solutions, other numbers in steps of these: in all a share `step` of all steps with numbers and answers.
 

@@ -11,7 +11,7 @@ from runner import UserError, card
 from runner.components._boxed import canonical, last_box
 from runner.components._hub import tokenizer as tokenizer_of
 from runner.components._words import Spelled
-from runner.components.data._math import STEP, WORD, slip, tasks
+from runner.components.data._math import STEP, WORD, slip, tasks, written
 from runner.core.data import Data, Split
 from runner.core.rng import derive
 
@@ -46,7 +46,7 @@ def slipped(found: list[tuple[str, str]], outcome: float, step: float, g: torch.
 
 def build(
     root: str, tokenizer: str, level: int = 1, test_level: int = 1, length: int = 2048, prompt: str = "{}\nSolution:\n", outcome_error: float = 0,
-    step_error: float = 0, split: int = 0,
+    step_error: float = 0, split: int = 0, solutions: str | None = None,
 ):  # fmt: skip
     """Token ids (N, T) and those behind each; a text is the prompt with the problem, the solution with its box, and the token that ends a text.
 
@@ -65,13 +65,17 @@ def build(
         outcome_error: in [0, 1]; share of the solutions with a wrong answer; only these have slips.
         step_error: in [0, 1]; share of all steps that are slips.
         split: >= 0; which draw of slips and of the order.
+        solutions: what to train on in place of MATH's own: a file of lines {"problem": "...", "solution": "..."}, such as those of a weak teacher, or
+            sub-tasks. Those without a box count too.
     """
+    if solutions is not None and (outcome_error or step_error):
+        raise ValueError("data.solutions are trained on as they are: outcome_error and step_error must be 0")
     if "{}" not in prompt:
         raise ValueError(f"prompt={prompt!r} has no place for the problem; put {{}} there")
     cut = tokenizer_of(tokenizer, "data=math_texts", "data.tokenizer")
     if cut.eos_token_id is None:
         raise UserError(f"the tokenizer of '{tokenizer}' has no token that ends a text; choose another with data.tokenizer")
-    found = tasks(Path(root).expanduser() / "train", level)
+    found = tasks(Path(root).expanduser() / "train", level) if solutions is None else written(Path(solutions).expanduser())
     if outcome_error and step_error:
         found = slipped(found, outcome_error, step_error, torch.Generator().manual_seed(derive(split, "math_texts", "slips")))
     begin = [cut.bos_token_id] if cut.bos_token_id in cut("")["input_ids"] else []
@@ -82,7 +86,8 @@ def build(
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(derive(split, "math_texts", "order"))).tolist()
     whole = torch.tensor([t for i in order for part in texts[i] for t in part])
     if (n := (len(whole) - 1) // length) < 1:
-        raise UserError(f"the {len(found)} problems of data.level={level} or more have {len(whole)} tokens, less than one row: set data.length to less")
+        which = f"of data.level={level} or more" if solutions is None else f"of {solutions}"
+        raise UserError(f"the {len(found)} problems {which} have {len(whole)} tokens, less than one row: set data.length to less")
     train = Split(*(whole[k : k + n * length].view(n, length) for k in (0, 1)))
 
     held = [pair for pair in map(tokens, tasks(Path(root).expanduser() / "test", test_level)) if sum(map(len, pair)) <= length]
