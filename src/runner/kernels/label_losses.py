@@ -191,8 +191,9 @@ def _gain(log_p: Tensor, kind: str, power: float) -> Tensor:
     """- F, for gce times q."""
     if kind == "gce":
         return torch.expm1(log_p if power == 1 else power * log_p)
-    if kind == "focal":  # 1 - p without cancellation, and away from 0, where a fractional power has no finite slope
-        return (-torch.expm1(log_p)).clamp_min(1e-12) ** power * log_p
+    if kind == "focal":  # 1 - p without cancellation
+        short = torch.expm1(log_p)
+        return short.square() * log_p if power == 2 else (-short).clamp_min(1e-12) ** power * log_p  # a fractional power has no finite slope at 0
     return log_p
 
 
@@ -201,14 +202,16 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     kind = NORMALISED.get(active, active)
     if formula == "gce+none" and power == 1 and not (hard or dead):
         return alpha * (accumulator(target).sum(-1) + minus(s.softmax(-1)))
-    log_p = log_softmax(s)
-    cost = minus(log_p) if hard or kind == "ce" else None
+    if not hard or dead or formula not in ("gce+none", "gce+mae") or (cost := _surprise(s, minus)) is None:
+        log_p = log_softmax(s)
+        cost = minus(log_p) if hard or kind == "ce" else None
 
     def label(kind, power):  # functions of a hard label's probability are wanted there alone
         if kind == "ce":
             return cost
-        loss = -_gain(-cost, kind, power) if hard else minus(_gain(log_p, kind, power))
-        return loss / power if kind == "gce" and power != 1 else loss
+        if kind == "gce":
+            return torch.expm1(cost * -power) * (-1 / power) if hard else minus(_gain(log_p, kind, power)) / power
+        return -_gain(-cost, kind, power) if hard else minus(_gain(log_p, kind, power))
 
     loss = label(kind, power)
     if active in NORMALISED:
@@ -226,6 +229,12 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     if passive == "rce":
         return loss - beta * (log_p.exp() * accumulator(target).clamp_min(floor).log()).sum(-1)
     return loss + beta * _lead(s, dead) if passive == "maxsup" else loss
+
+
+def _surprise(s: Tensor, minus: Callable) -> Tensor | None:
+    """- log p of a hard label, where a softmax, whose gradient costs less than a log-softmax's, has it: not where some p is all but zero."""
+    p = -minus(s.softmax(-1))
+    return -p.log() if p.numel() and p.detach().amin().item() > 1e-30 else None
 
 
 def _lead(s: Tensor, dead: bool) -> Tensor:
@@ -284,36 +293,44 @@ def _log_t(u: Tensor, t: float) -> Tensor:
     return u.log() if t == 1 else (_power(u, 1 - t) - 1) / (1 - t)
 
 
-def _exp_t(u: Tensor, t: float, n: float = 1.0) -> Tensor:
-    """exp_t(u)^n of u <= 0, for t >= 1."""
-    return (n * u).exp() if t == 1 else _power(1 + (1 - t) * u, n / (1 - t))
-
-
 def tempered_softmax(s: Tensor, t: float, iterations: int, dead: bool = True) -> Tensor:
-    """exp_t(s - level), t >= 1, with a level such that it sums to 1 over the last dimension; `dead` where a row may be -inf alone."""
+    """exp_t(s - level) = (1 + (1 - t) (s - level))^(1 / (1 - t)), t >= 1, with a level such that it sums to 1 over the last dimension.
+
+    `dead` where a row may be -inf alone.
+    """
+    if t == 1:
+        return REFERENCES["softmax"](s) if dead else s.softmax(-1)
+    c, n = 1 - t, 1 / (1 - t)
     top = s.detach().amax(-1, keepdim=True)
     s = s - (top.masked_fill(top == -torch.inf, 0) if dead else top)
+    total = lambda each: each.sum(-1, keepdim=True)
+
+    def newton(s, level):
+        """A step of the level towards a sum of 1, and the sum's slope, of the escort distribution p^t = p / base."""
+        base = torch.add(1 - c * level, s, alpha=c)
+        p = _power(base, n)
+        slope = total(p / base)
+        slope = slope.where(slope > 0, 1) if dead else slope
+        return level + (total(p) - 1) / slope, slope
+
     with torch.no_grad():
-        scaled = s
-        for _ in range(iterations):
-            scaled = s * _power(_exp_t(scaled, t).sum(-1, keepdim=True), 1 - t)
-        level = -_log_t(1 / _exp_t(scaled, t).sum(-1, keepdim=True), t)
-    # Newton steps on the sum sharpen the level; the first carries its exact gradient, the escort distribution p^t / sum p^t, the next the second
-    for _ in range(2):
-        slope = _exp_t(s - level, t, t).sum(-1, keepdim=True)
-        level = level + (_exp_t(s - level, t).sum(-1, keepdim=True) - 1) / (slope.where(slope > 0, 1) if dead else slope)
-    return _exp_t(s - level, t)
+        z, sums = s.detach(), torch.ones_like(top)
+        for _ in range(iterations + 1):  # algorithm 1; without new memory, which takes longer than the powers
+            sums = total((z * (c * sums**c)).add_(1).log2_().mul_(n).exp2_())
+        level, _ = newton(z, (1 - sums**-c) / c)
+    level, slope = newton(s, level)  # carries the exact gradient, the next step the second derivative, whatever slope it has
+    level = level + (total(_power(torch.add(1 - c * level, s, alpha=c), n)) - 1) / slope
+    return _power(torch.add(1 - c * level, s, alpha=c), n)
 
 
 def _bi_tempered(s: Tensor, target: Tensor, hard: bool, t1: float, t2: float, iterations: float, dead: bool, minus: Callable) -> Tensor:
-    p = tempered_softmax(s, t2, int(iterations), dead) if t2 > 1 else REFERENCES["softmax"](s) if dead else s.softmax(-1)
-    p = p.clamp_min(1e-30)
-    spread = _power(p, 2 - t1).sum(-1)
-    own = minus(_log_t(p, t1))
+    p = tempered_softmax(s, t2, int(iterations), dead).clamp_min(1e-30)
     if hard:
-        return own - (1 - spread) / (2 - t1)
-    t = accumulator(target)
-    return own + (t * _log_t(t.clamp_min(1e-10), t1) - t ** (2 - t1) / (2 - t1)).sum(-1) + spread / (2 - t1)
+        spread = _power(p, 2 - t1).sum(-1)
+        return -_log_t((-minus(p)).clamp_min(1e-30), t1) - (1 - spread) / (2 - t1)  # the label's; 0 where it is ignored
+    t, log = accumulator(target), _log_t(p, t1)
+    spread = (p * (1 + (1 - t1) * log)).sum(-1)  # p^(2 - t1)
+    return minus(log) + (t * _log_t(t.clamp_min(1e-10), t1) - t ** (2 - t1) / (2 - t1)).sum(-1) + spread / (2 - t1)
 
 
 @dispatch.kernel("label_loss")
