@@ -1,11 +1,14 @@
 """Imported by the fork server before any job: what every job would import, once for all of them. Starts no thread and touches no GPU."""
 
 import contextlib
+import runpy
 
 import torch
 import torch.utils.serialization.config  # of torch.save
 
+import runner.cli.main
 import runner.execution.run
+import runner.execution.worker
 from runner.config import registry
 from runner.config.bind import bind
 from runner.config.schema import schema
@@ -35,4 +38,4 @@ def rehearse() -> None:
 
 rehearse()
 commit()
-__all__ = ["runner", "warm"]
+__all__ = ["runner", "runpy", "warm"]  # multiprocessing runs the script `runner` again in every job

@@ -1,5 +1,6 @@
 """launcher=local: slots, devices, statuses, stopping, and a process that dies."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pytest
 from launched import RECIPE, collect, metrics, straight, submit, until, work
 
 from runner.components.launcher import _forks, local
+from runner.execution import plan
 from runner.execution.claim import born
+from runner.execution.pool import needs
 
 DIE = """
 import signal
@@ -183,3 +186,16 @@ def test_what_the_server_has_imported_is_never_looked_through_for_garbage():
     said = 'runner.execution.warm\n{"components": [["data", "digits"]], "folders": []}\n'
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}, input=said)
     assert done.stdout.split() == ["True", "True", "True"]
+
+
+def test_a_job_imports_nothing_that_the_server_has_not(tmp_path):
+    (job,) = plan.make([*RECIPE, f"store={tmp_path}"]).jobs
+    code = (
+        "import json, sys; job, plain, store, components = json.load(sys.stdin); from runner.execution import warm; warm.warm(components, [])\n"
+        "before = set(sys.modules); from runner.cli.main import main; from runner.execution.worker import work\n"
+        "status = work(job, plain, store, [], None); print(status, sorted(set(sys.modules) - before))"
+    )
+    said = json.dumps([job.id, job.plain, str(tmp_path), needs([job.config])[0]])
+    env = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, input=said)
+    assert done.stdout == "0 []\n"
