@@ -166,8 +166,8 @@ def test_supervision_quality_reasoning(composed):
     assert config.one("optimizer").args["lr"] == 2e-5
     assert {"duration": "2ep", "batch_size": 16, "precision": "bf16"}.items() <= config.one("trainer").args.items()
     assert {"length": 2048, "level": 4}.items() <= config.one("data").args.items()
-    template = "|".join(("\n\n<", "start_header_id", ">system<", "end_header_id", ">\n\n<", "eot_id", ">\n\n\n<", "start_header_id", ">user<", "end_header_id"))
-    template += "|>\n\n{}<|eot_id|>\n\n\n<|start_header_id|>assistant<|end_header_id|>\n\n\n"
+    template = "\n\n<|start_header_id|>system<|end_header_id|>\n\n<|eot_id|>\n\n\n<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>\n\n\n"
+    template += "<|start_header_id|>assistant<|end_header_id|>\n\n\n"
     assert config.one("data").args["prompt"] == template  # transformers' render_jinja_template of its LLAMA3_CHAT_TEMPLATE with an empty system message
     assert [(c.option, c.args["problems"], c.args["tokens"]) for c in config["eval"]] == [("boxed", 500, 1680)]
     assert factors(config, [0, 0.1, 0.2, 1.1, 2]) == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0])

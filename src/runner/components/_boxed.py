@@ -41,8 +41,8 @@ def last_box(text: str) -> tuple[str, str, str]:
 def canonical(answer: str) -> str:
     r"""An answer as it is compared: \dfrac12, 0.5 and 1/2 are \frac{1}{2}; spaces, units, degrees and `x =` do not count.
 
-    Source: MATH's own rules, hendrycks/math, modeling/math_equivalence.py. There answers with two units, or a root or a fraction of nothing, are compared
-    as they are written.
+    Source: MATH's own rules, hendrycks/math, modeling/math_equivalence.py. There answers with two units, or a root of nothing, are compared as they are
+    written, and so are fractions of less than two things.
     """
     for pattern, by in SPELLING:
         answer = pattern.sub(by, answer)

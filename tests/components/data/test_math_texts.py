@@ -172,8 +172,9 @@ def test_slips_keep_what_is_not_theirs():
 
 def test_solutions_of_a_teacher_are_trained_on(tmp_path, cut):
     (folder, begin), root = cut, short(tmp_path, MADE)
-    told = [("Add 1 to 2.", "It is 4."), ("And é?", " \\boxed{5}\n"), ("Third", "so\n\nthere")]
-    (tmp_path / "told.jsonl").write_text("".join(json.dumps({"problem": p, "solution": s, "level": 1}) + "\n" for p, s in told))
+    told = [("Add 1 to 2.", "It is 4."), ("And é?", " \\boxed{5}\n"), ("Third", "so\u2028there")]
+    lines = [json.dumps({"problem": p, "solution": s, "level": 1}, ensure_ascii=False) for p, s in told]
+    (tmp_path / "told.jsonl").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     own, other = build(root, folder, length=24), build(root, folder, length=24, solutions=str(tmp_path / "told.jsonl"))
     said, expected = texts(other.info, other.train), [f"{begin}{p}\nSolution:\n{s.strip()}{END}" for p, s in told]
     assert set(re.findall(rf"(?s).*?{END}", said)) <= set(expected)

@@ -29,11 +29,11 @@ class Writer:
         return [torch.tensor(ids(self.solution(int(text.partition("+")[0]))), dtype=torch.long) for text in said]
 
 
-def measured(model, problems=None, tokens=50, **state):
-    rows = [ids(a + b) for a, b in TASKS]
+def measured(model, problems=None, tokens=50, tasks=TASKS, **state):
+    rows = [ids(a + b) for a, b in tasks]
     whole = torch.tensor([row + [END] * (60 - len(row)) for row in rows])
     split = Split(whole[:, :-1], whole[:, 1:])
-    split.side["asked"] = torch.tensor([len(a) for a, _ in TASKS])
+    split.side["asked"] = torch.tensor([len(a) for a, _ in tasks])
     spell = lambda row: "".join(chr(k) for k in row if k)
     state = SimpleNamespace(model=model, info=SimpleNamespace(spell=spell), eval_batch=7, device=torch.device("cpu"), **state)
     return build(problems, tokens).measure(state, split)["boxed"]
@@ -59,6 +59,12 @@ def test_the_last_box_counts(solution, expected):
     assert measured(writer) == expected
     assert sorted(writer.asked) == sorted(a for a, _ in TASKS)
     assert writer.tokens == {50}
+
+
+def test_no_box_is_never_right():
+    """Also where nothing counts in the right answer."""
+    units = [(f"{k}+{k}=", r"\boxed{\text{ m}}") for k in range(4)]
+    assert [measured(Writer(lambda k, said=said: said), tasks=units) for said in ("", r"\boxed{}", r"\boxed{\text{ m}}", r"\boxed{1}")] == [0, 0, 100, 0]
 
 
 def test_so_many_are_asked_and_always_the_same():

@@ -130,6 +130,7 @@ def sweep(tmp_path, body: str, module: str, before: str = "pass", **about):
         f"    {before}; launcher = local.build(1); launcher.prepare('asked'); {body}\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    env.pop("GLIBC_TUNABLES", None)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env, **about)
 
 
@@ -151,14 +152,14 @@ def test_the_server_ends_with_the_sweep(module, body, tmp_path):
 
 @pytest.mark.parametrize("stdin", ["os.close(0)", "pass"], ids=["closed", "open"])
 def test_jobs_begin_after_what_they_need(stdin, tmp_path):
-    """The server is told by its standard input; whoever begins it keeps its own, or none."""
-    module = "def warm(components, folders): print(components, folders, flush=True)"
+    """The server is told by its standard input; whoever begins it keeps its own, or none. It has an environment of its own."""
+    module = "import os\ndef warm(components, folders): print(components, folders, os.environ['GLIBC_TUNABLES'], flush=True)"
     body = (
         "launcher.expect([['data', 'digits']], ['mine']); launcher.start(work, 'asked', [], [], 1); launcher.submit('a', ('a', 0, str(here)))\n"
         "    print(launcher.ended(20), os.path.exists('/proc/self/fd/0') and os.readlink('/proc/self/fd/0'))"
     )
     done = sweep(tmp_path, body, module, before=stdin, stdin=subprocess.DEVNULL)
-    assert done.stdout.splitlines() == ["[['data', 'digits']] ['mine']", f"[('a', 0)] {'/dev/null' if stdin == 'pass' else False}"]
+    assert done.stdout.splitlines() == ["[['data', 'digits']] ['mine'] glibc.malloc.hugetlb=1", f"[('a', 0)] {'/dev/null' if stdin == 'pass' else False}"]
     assert done.stderr == ""
 
 

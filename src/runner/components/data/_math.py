@@ -32,11 +32,13 @@ def tasks(folder: Path, level: int) -> list[tuple[str, str]]:
 def written(file: Path) -> list[tuple[str, str]]:
     """Problem and solution of each line {"problem": ..., "solution": ...} of a file. Raises UserError."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"data.solutions={file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        lines = file.read_bytes().split(b"\n")  # a text may have other ends of lines within
+    except OSError as error:
+        raise UserError(f"data.solutions={file} cannot be read: {error.strerror or error}") from error
     found = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             task = json.loads(line)
             found.append((task["problem"].strip(), task["solution"].strip()))

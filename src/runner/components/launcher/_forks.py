@@ -43,6 +43,8 @@ def run() -> None:
     if (pid := forkserver._forkserver._forkserver_pid) == _told.get("pid"):
         os.close(pipe)
         return
+    if "pipe" in _told:
+        os.close(_told["pipe"])
     _told.update(pid=pid, pipe=pipe)
     for line in _needs:
         _say(line)
