@@ -1,8 +1,9 @@
-"""causal_lm: the library's logits, and its own greedy texts; prompts of several lengths at once as one by one; LoRA; what is wrong is said."""
+"""causal_lm: the library's logits, and its own greedy texts; drawn tokens as often as their probabilities say; prompts of several lengths at once as one by one; LoRA; what is wrong is said."""
 
 import pytest
 import tiny_lm
 import torch
+from scipy import stats
 
 from runner import UserError
 from runner.components._learned import drawn
@@ -68,6 +69,46 @@ def test_a_text_ends_where_the_model_ends_it(folder):
         before = full.tolist().index(model.end) if model.end in full else 25
         assert row.tolist() == full.tolist()[:before]
     assert len(model.write(PROMPTS, 25)[1]) == whole[1].tolist().index(model.end) <= 4
+
+
+def allowed(z, temperature, top_k, top_p):
+    """Probabilities of the next token: softmax(z / T), of the k most likely, of the fewest of these that have p together."""
+    p = (z.double() / temperature).softmax(-1)
+    order = p.argsort(descending=True)
+    if top_k:
+        order = order[:top_k]
+    share = p[order] / p[order].sum()
+    order = order[: int((share.cumsum(0) < top_p).sum()) + 1]
+    kept = torch.zeros_like(p).scatter(0, order, p[order])
+    return kept / kept.sum()
+
+
+@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.6, 0, 1.0), (3.0, 0, 1.0), (2.0, 12, 1.0), (2.0, 0, 0.7), (2.0, 50, 0.9)])
+def test_tokens_are_drawn_as_often_as_they_are_likely(folder, temperature, top_k, top_p):
+    model, n, prompt = made(folder), 3000, PROMPTS[1]
+    written = model.write([prompt] * n, 1, temperature, top_k, top_p, seed=3)
+    drawn = torch.tensor([int(row[0]) if len(row) else model.end for row in written]).bincount(minlength=258).double()
+    expected = n * allowed(library(folder)(input_ids=prompt[None]).logits[0, -1].detach(), temperature, top_k, top_p)
+    assert drawn[expected == 0].sum() == 0
+    large = expected >= 5  # the others together
+    counts = [torch.cat([v[large], v[~large].sum()[None]]).numpy() for v in (drawn, expected)]
+    kept = counts[1] > 0
+    assert kept.sum() >= 5
+    assert stats.chisquare(counts[0][kept], counts[1][kept]).pvalue > 1e-3
+
+
+def test_draws_hang_on_their_seed_alone(folder):
+    model = made(folder)
+    texts = []
+    for seed in (0, 0, 1):
+        before = torch.get_rng_state()
+        texts.append([row.tolist() for row in model.write(PROMPTS, 25, 0.8, seed=seed)])
+        assert torch.equal(before, torch.get_rng_state())
+        torch.rand(3)
+    assert texts[0] == texts[1] != texts[2]
+    assert [row.tolist() for row in model.write(PROMPTS, 25)] == [row.tolist() for row in model.write(PROMPTS, 25, 0.0, seed=5)]
+    cold = model.write(PROMPTS, 25, 1e-4, seed=5)
+    assert [row.tolist() for row in cold] == [greedy(library(folder), p, 25) for p in PROMPTS]
 
 
 def test_it_writes_no_more_than_there_is_place_for(folder):

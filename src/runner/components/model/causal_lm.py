@@ -27,27 +27,34 @@ class CausalLM(nn.Module):
         network.generation_config = GenerationConfig(do_sample=False, use_cache=True, pad_token_id=padding, eos_token_id=end)  # the files' own may draw
         network.config.use_cache = False
 
-    def forward(self, x, seen=None, write: int = 0):
+    def forward(self, x, seen=None, write: int = 0, **drawn):
         if write:
-            return self.generate(x, seen, write)
+            return self.generate(x, seen, write, **drawn)
         return self.network(input_ids=x).logits[..., : self.outputs].float()  # some have rows for more ids than their tokenizer
 
     @torch.compiler.disable
-    def generate(self, x, seen, write: int):
-        return self.network.generate(input_ids=x, attention_mask=seen, max_new_tokens=write)[:, x.shape[1] :]
+    def generate(self, x, seen, write: int, **drawn):
+        return self.network.generate(input_ids=x, attention_mask=seen, max_new_tokens=write, **drawn)[:, x.shape[1] :]
 
-    def write(self, prompts: list, tokens: int) -> list:
-        """The most likely next token again and again behind each prompt (T,), up to the one that ends a text, which is left out.
+    def write(self, prompts: list, tokens: int, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0) -> list:
+        """A next token again and again behind each prompt (T,), up to the one that ends a text, which is left out.
 
         Args:
             prompts: token ids; they are padded on the left, so that none sees the others or the padding.
             tokens: most of them that are written; fewer where the model has no places for more.
+            temperature: a token is drawn with probability softmax(logits / temperature); 0 takes the most likely one.
+            top_k: of so many most likely ones; 0 of all.
+            top_p: of the fewest most likely ones that have this probability together.
+            seed: of the draws, which leave torch's own random streams as they are.
         """
         x, seen = (pad_sequence(rows, True, value, "left") for rows, value in ((prompts, self.padding), ([torch.ones_like(p) for p in prompts], 0)))
         room = tokens if self.longest is None else min(tokens, self.longest - x.shape[1])
         if room < 1:
             return [p[:0] for p in prompts]
-        written = self(x, seen, room)  # a call of the module, which gathers weights that processes share
+        drawn = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature else {}
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            torch.manual_seed(seed)
+            written = self(x, seen, room, **drawn)  # a call of the module, which gathers weights that processes share
         return [row[: int((row == self.end).long().cumsum(0).eq(0).sum())] for row in written]
 
 
