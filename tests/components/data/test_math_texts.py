@@ -192,6 +192,57 @@ def test_solutions_of_a_teacher_are_trained_on(tmp_path, cut):
         build(root, folder, length=2048, solutions=str(tmp_path / "one.jsonl"))
 
 
+def write_lines(file, told):
+    file.write_text("".join(json.dumps({"problem": p, "solution": s}) + "\n" for p, s in told))
+    return str(file)
+
+
+def test_greatest_level(tmp_path, cut):
+    root = short(tmp_path, MADE)
+    said = [texts(d.info, d.train) for d in (build(root, cut[0], level=a, most_level=b, length=24) for a, b in ((1, 4), (1, 1), (4, 4)))]
+    assert [("What is" in s, "Find" in s, "Solve" in s) for s in said] == [(True, True, False), (True, False, False), (False, True, False)]
+    with pytest.raises(ValueError, match=r"^no problem has level 4 or more and 3 or less: set data\.level or data\.most_level$"):
+        build(root, cut[0], level=4, most_level=3)
+
+
+def test_more_texts_are_trained_on_without_slips(tmp_path, cut):
+    (folder, begin), root = cut, str(write(many(tmp_path / "many"), SHORT))
+    more = [(f"More {k}", f"The {k} gives {k + 1}. \\boxed{{{k}}}" if k else "and no box") for k in range(20)]
+    file = write_lines(tmp_path / "more.jsonl", more)
+    for slips in ({}, {"outcome_error": 0.9, "step_error": 0.5}):
+        alone, both = build(root, folder, length=24, **slips), build(root, folder, length=24, also=file, **slips)
+        assert torch.equal(alone.test.x, both.test.x)
+        one, two = (re.findall(rf"(?s).*?{END}", texts(d.info, d.train)) for d in (alone, both))
+        expected = {f"{begin}{p}\nSolution:\n{s}{END}" for p, s in more}
+        assert len(expected & set(two)) >= 19  # the last of all texts may be cut
+        assert len(set(two) - expected) >= 59
+        assert len(set(two) - expected - set(one)) <= 1  # the last one of the others alone
+        places = [text in expected for text in two]
+        assert any(places[:40])
+        assert any(places[40:])
+
+
+def test_other_tests_are_asked(tmp_path, cut):
+    (folder, begin), root = cut, short(tmp_path, MADE)
+    told = [("One?", "It is \\boxed{1}"), ("None?", "It is 2."), ("Long?", 20 * "so on " + "\\boxed{3}"), ("Four?", "\\boxed 4$")]
+    file = write_lines(tmp_path / "test.jsonl", told)
+    own, other = build(root, folder, length=40), build(root, folder, length=40, test=file)
+    assert torch.equal(own.train.x, other.train.x)
+    rows = torch.cat([other.test.x, other.test.y[:, -1:]], 1)
+    decode = transformers.AutoTokenizer.from_pretrained(folder).decode
+    assert [decode(row[:n]) for row, n in zip(rows, other.test.side["asked"], strict=True)] == [f"{begin}{p}\nSolution:\n" for p in ("One?", "Four?")]
+    assert [other.info.spell(row[n:].tolist()) for row, n in zip(rows, other.test.side["asked"], strict=True)] == [told[0][1], told[3][1]]
+    (tmp_path / "empty.jsonl").write_text("\n \n")
+    for key in ("solutions", "also", "test"):
+        assert build(str(tmp_path / "nothing"), folder, length=40, solutions=file, test=file, **({key: file} if key == "also" else {}))
+        with pytest.raises(UserError, match=rf"^data\.{key}=.*none cannot be read: No such file or directory$"):
+            build(root, folder, length=24, **{key: str(tmp_path / "none")})
+        with pytest.raises(UserError, match=rf"^data\.{key}=.*empty\.jsonl is empty$"):
+            build(root, folder, length=24, **{key: str(tmp_path / "empty.jsonl")})
+    with pytest.raises(UserError, match=r"^no problem of data\.test=.*test\.jsonl with an answer in a box has 10 tokens or less: set data\.length to more$"):
+        build(root, folder, length=10, test=file)
+
+
 def test_what_is_wrong_is_said(tmp_path, root, cut):
     with pytest.raises(ValueError, match=r"^50% wrong solutions have here between .* wrong steps, not 100\.0%$"):
         build(str(many(tmp_path / "many")), cut[0], outcome_error=0.5, step_error=1.0)

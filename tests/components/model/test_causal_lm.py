@@ -1,4 +1,4 @@
-"""causal_lm: the library's logits, and its own greedy texts; drawn tokens as often as their probabilities say; prompts of several lengths at once as one by one; LoRA; what is wrong is said."""
+"""causal_lm: the library's logits, and its own greedy texts; drawn tokens are as frequent as likely; several prompts at once; LoRA; what is wrong is said."""
 
 import pytest
 import tiny_lm

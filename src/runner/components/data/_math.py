@@ -13,8 +13,8 @@ from runner.components.data._files import absent
 WORD, STEP = re.compile(r"\\?[A-Za-z]+|[0-9]+|\S"), re.compile(r"(?<=[.!?])\s+|\n")
 
 
-def tasks(folder: Path, level: int) -> list[tuple[str, str]]:
-    """Problem and solution of all of this level or more whose solution has an answer in a box, in the order of their files. Raises UserError."""
+def tasks(folder: Path, level: int, most: int = 5) -> list[tuple[str, str]]:
+    """Problem and solution of all of these levels, `level` to `most`, whose solution has an answer in a box, in the order of their files. Raises UserError."""
     found, files = [], sorted(folder.glob("*/*.json"))
     if not files:
         raise absent(f"the {folder.name} split of MATH", [folder / "SUBJECT" / "*.json"], "set data.root to MATH unpacked, see hendrycks/math on GitHub")
@@ -24,17 +24,18 @@ def tasks(folder: Path, level: int) -> list[tuple[str, str]]:
             problem, solution, rank = task["problem"].strip(), task["solution"].strip(), task["level"][-1:]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file} is damaged, or no problem as MATH has them ({error!r}); remove it and get it again") from error
-        if last_box(solution)[1].strip() and (int(rank) if rank in tuple("12345") else 1) >= level:
+        if last_box(solution)[1].strip() and level <= (int(rank) if rank in tuple("12345") else 1) <= most:
             found.append((problem, solution))
     return found
 
 
-def written(file: Path) -> list[tuple[str, str]]:
-    """Problem and solution of each line {"problem": ..., "solution": ...} of a file. Raises UserError."""
+def written(path: str, key: str) -> list[tuple[str, str]]:
+    """Problem and solution of each line {"problem": ..., "solution": ...} of the file that `key` of the configuration names. Raises UserError."""
+    file = Path(path).expanduser()
     try:
         lines = file.read_bytes().split(b"\n")  # a text may have other ends of lines within
     except OSError as error:
-        raise UserError(f"data.solutions={file} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{key}={file} cannot be read: {error.strerror or error}") from error
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -44,6 +45,8 @@ def written(file: Path) -> list[tuple[str, str]]:
             found.append((task["problem"].strip(), task["solution"].strip()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f'{file}, line {number}, is not {{"problem": "...", "solution": "..."}} ({error!r})') from error
+    if not found:
+        raise UserError(f"{key}={file} is empty")
     return found
 
 
