@@ -9,6 +9,7 @@ from pathlib import Path
 import math_files
 import pytest
 import tiny_lm
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -196,3 +197,27 @@ def test_a_sharded_language_model_writes_the_same(tmp_path):
     sharded, whole = (rows(tmp_path / name)[-1] for name in ("sharded", "whole"))
     assert sharded["test/boxed"] == whole["test/boxed"] == pytest.approx(100 / 3)  # it says 7 always
     assert sharded["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_sharded_language_model_is_exported_whole(tmp_path, rank):
+    """As its checkpoint has it; with corrections of low rank the library's logits are those of the run that goes on with whole weights."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    folder = tiny_lm.write(tmp_path / "model", "Llama", tie_word_embeddings=True)
+    math_files.many(tmp_path / "math")
+    chosen = ["data=math_texts", f"data.root={tmp_path / 'math'}", f"data.tokenizer={folder}", "data.length=100", "model=causal_lm", f"model.path={folder}"]
+    chosen += [f"model.rank={rank}", "optimizer=adamw", "optimizer.lr=0.02", "eval=[boxed]", "eval.boxed.tokens=8", "eval.boxed.temperature=0.6", "device=cpu"]
+    chosen += ["with=[export]", "with.export.path=out", "trainer.duration=3it", "trainer.eval_every=3it", "trainer.batch_size=4"]
+    start(tmp_path, [*TORCHRUN, "-m", "runner", *chosen, "trainer.shard=true", f"store={tmp_path / 'sharded'}"])
+    written = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    (file,) = (tmp_path / "sharded").glob("*/checkpoints/*.pt")
+    trained = {n.removeprefix("network."): w for n, w in torch.load(file, weights_only=True)["state"]["model"].items()}
+    if rank:
+        begun = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
+        corrected = [n.removesuffix(".lora.up.weight") for n in trained if n.endswith(".lora.up.weight")]
+        assert len(corrected) == 14
+        changes = {f"{n}.weight": 16.0 / rank * trained[f"{n}.lora.up.weight"] @ trained[f"{n}.lora.down.weight"] for n in corrected}
+        assert all(change.abs().max() > 1e-3 for change in changes.values())
+        trained = {n: w + changes.get(n, 0) for n, w in begun.items()}
+    assert trained.keys() == written.keys()
+    assert all(torch.allclose(w, written[n], atol=1e-6 if rank else 0, rtol=0) for n, w in trained.items())

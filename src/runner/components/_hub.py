@@ -42,7 +42,7 @@ def alone(*others):
 
 
 @contextlib.contextmanager
-def _silent(transformers):
+def silent(transformers):
     """No warnings and no bars of the library."""
     said = transformers.logging
     level, bar = said.get_verbosity(), said.is_progress_bar_enabled()
@@ -80,7 +80,7 @@ def read(kind: str, path: str, what: str, who: str, key: str, **values):
     load = lambda offline: getattr(transformers, kind).from_pretrained(where, local_files_only=offline, trust_remote_code=False, **values)
     unusable = lambda error: UserError(f"{what} '{path}' cannot be used: {' '.join(str(error).split())[:300] or type(error).__name__}")
     try:
-        with _silent(transformers):
+        with silent(transformers):
             try:
                 with alone():  # without it the library asks the hub even for local files
                     return load(True)

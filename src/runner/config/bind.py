@@ -8,7 +8,12 @@ from runner.config.schema import Schema, schema
 from runner.config.settings import SECTIONS
 from runner.core.errors import UserError, nearest
 
-WHAT = {"loss": "loss of each sample", "outputs": "network's outputs for the batch", "network": "run's one network"}  # resources, in words
+WHAT = {  # resources, in words
+    "loss": "loss of each sample",
+    "outputs": "network's outputs for the batch",
+    "network": "run's one network",
+    "eval-weights": "weights that are evaluated",
+}
 
 
 @dataclass(frozen=True)

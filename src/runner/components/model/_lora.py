@@ -1,6 +1,11 @@
 """Low-rank adaptation (LoRA): a network stands still but for a correction of low rank to each of its linear layers."""
 
-from torch import nn
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from runner.core.sharding import whole
 
 
 class Correction(nn.Module):
@@ -41,3 +46,25 @@ def adapt(body: nn.Module, rank: int, alpha: float, without: tuple[nn.Module, ..
         out, into = layer.weight.T.shape if isinstance(layer, Conv1D) else layer.weight.shape
         layer.lora = Correction(into, out, rank, alpha)
         layer.register_forward_hook(lambda layer, given, z: z + layer.lora(given[0]).to(z.dtype))
+
+
+@torch.no_grad()
+def merged(body: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All weights and buffers that files hold, by name, one after the other and in float32: W + alpha / rank B A where a layer has a correction.
+
+    Of processes that share the weights out all must go through it alike.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    saved = body.state_dict().keys()
+    for name, p in body.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        layer = body.get_submodule(path)
+        if ".lora." in name:
+            continue
+        value = whole(p.detach()).float()
+        if leaf == "weight" and hasattr(layer, "lora"):
+            change = layer.lora.scale * (whole(layer.lora.up.weight) @ whole(layer.lora.down.weight))
+            value = value + (change.T if isinstance(layer, Conv1D) else change)
+        yield name, value
+    yield from ((name, value) for name, value in body.named_buffers() if name in saved)

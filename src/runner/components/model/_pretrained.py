@@ -1,9 +1,12 @@
-"""Reading pretrained transformers of texts."""
+"""Reading pretrained transformers of texts, and writing them."""
+
+import copy
+from pathlib import Path
 
 import torch
 
 from runner import UserError
-from runner.components._hub import read, tokenizer
+from runner.components._hub import read, silent, tokenizer
 
 
 def check_frozen(rank: int, dtype: str) -> None:
@@ -39,3 +42,22 @@ def load(kind: str, path: str, info, ids: int, attention: str, dtype: str, who: 
     if words != tuple(cut.convert_ids_to_tokens(range(len(words)))):
         raise UserError(f"the data's token ids stand for other words than those of '{path}'; data.tokenizer must be that of model.path")
     return network, cut
+
+
+def save(network, cut, folder: Path, weights: dict) -> None:
+    """Files from which the library reads a network and its tokenizer.
+
+    Args:
+        network: of the library; its own weights are not written.
+        cut: its tokenizer.
+        folder: that does not exist yet.
+        weights: by name, in float32.
+    """
+    import transformers
+
+    with silent(transformers):
+        network.save_pretrained(folder, state_dict=weights)
+        config = copy.deepcopy(network.config)
+        config.dtype, config.use_cache = torch.float32, True  # frozen weights may be of less, and training keeps no cache
+        config.save_pretrained(folder)
+        cut.save_pretrained(folder)

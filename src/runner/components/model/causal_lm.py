@@ -8,8 +8,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from runner import UserError, card
 from runner.components._learned import bring
-from runner.components.model._lora import adapt
-from runner.components.model._pretrained import check_frozen, load
+from runner.components.model._lora import adapt, merged
+from runner.components.model._pretrained import check_frozen, load, save
 
 CARD = card(
     source="library `transformers`, AutoModelForCausalLM and its `generate`; no code of the model is run. LoRA: Hu et al. 2021 (2106.09685)",
@@ -18,11 +18,12 @@ CARD = card(
 
 
 class CausalLM(nn.Module):
-    def __init__(self, network, outputs: int, padding: int, end: int):
+    def __init__(self, network, outputs: int, cut):
         from transformers import GenerationConfig
 
         super().__init__()
-        self.network, self.outputs, self.padding, self.end = network, outputs, padding, end
+        padding, end = cut.pad_token_id, cut.eos_token_id
+        self.network, self.outputs, self.cut, self.padding, self.end = network, outputs, cut, padding, end
         self.longest = getattr(network.config.get_text_config(), "max_position_embeddings", None)
         network.generation_config = GenerationConfig(do_sample=False, use_cache=True, pad_token_id=padding, eos_token_id=end)  # the files' own may draw
         network.config.use_cache = False
@@ -57,6 +58,16 @@ class CausalLM(nn.Module):
             written = self(x, seen, room, **drawn)  # a call of the module, which gathers weights that processes share
         return [row[: int((row == self.end).long().cumsum(0).eq(0).sum())] for row in written]
 
+    def save(self, folder) -> None:
+        """Write a folder that `path` takes: the network in float32, LoRA's corrections added to the weights, and its tokenizer.
+
+        Args:
+            folder: that does not exist yet; None in all but the first of several processes, which share the weights out and must call this alike.
+        """
+        weights = {name: value for name, value in merged(self.network) if folder}
+        if folder:
+            save(self.network, self.cut, folder, weights)
+
 
 def check(model: CausalLM, path: str, length: int) -> None:
     """Raises UserError for a network that looks ahead, or that has no places for so many tokens."""
@@ -86,7 +97,7 @@ def build(path: str, attention: Literal["sdpa", "eager"] = "sdpa", rank: int = 0
         bring(network)
         if rank:
             adapt(network, rank, alpha, (network.get_output_embeddings(),))
-        model = CausalLM(network, info.outputs, cut.pad_token_id, cut.eos_token_id)
+        model = CausalLM(network, info.outputs, cut)
         check(model, path, info.shape[0])
         return model.train()
 
