@@ -15,10 +15,11 @@ from torchvision import models
 from runner.components.data import cifar10, cifar_bags
 from runner.config import compose
 from runner.config.bind import bind
+from runner.core.errors import UserError
 from runner.execution.assemble import assemble
 from runner.report.cells import of_table, tables
 
-pytest.importorskip("transformers", reason="transformers is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -162,20 +163,37 @@ def test_tacred_noise_by_c_gcn(composed, home):
     assert not [name for name, w in loop.state.weights().items() if w.equal(start[name])]
 
 
-SHORT = "data.prompt='{} Solution: '"  # the recipe's is longer than the small models' texts may be
+REASONING, SHORT = "+recipe=noise/supervision_quality_reasoning", "data.prompt='{} Solution: '"  # the recipe's is longer than the small models' texts may be
+
+
+def reasoning(home):
+    """Files of MATH, of other tests and of a teacher, and the overrides that use them for two steps."""
+    root = math_files.many(home / "math")
+    math_files.write(root, {f"train/geometry/{k}": (f"Easy {k}", 3, f"It is \\boxed{{{k}}}") for k in range(30)})
+    tell = lambda what, n: "".join(json.dumps({"problem": f"{what} {k}", "solution": f"It is \\boxed{{{k}}}"}) + "\n" for k in range(n))
+    for name, what in (("asked", "Asked"), ("orca", "Orca"), ("hard", "Hard"), ("subtasks", "Part"), ("rephrased", "Again")):
+        (home / f"{name}.jsonl").write_text(tell(what, 4 if name == "asked" else 30))
+    few = (f"data.root={root}", f"data.test={home}/asked.jsonl", "data.length=120", "trainer.batch_size=2", "trainer.accumulate=2", "trainer.duration=2it")
+    return REASONING, SHORT, *few, "schedule.warmup=0it", "eval.boxed.tokens=30"
 
 
 @pytest.mark.parametrize("family", ["GPT2", "Llama"])
 def test_supervision_quality_reasoning(composed, home, family):
-    folder, root = tiny_lm.write(home / "model", family), math_files.many(home / "math")
-    math_files.write(root, {f"train/geometry/{k}": (f"Easy {k}", 3, f"It is \\boxed{{{k}}}") for k in range(30)})
-    changed = (f"data.root={root}", f"model.path={folder}", "data.length=120", "trainer.batch_size=2", "trainer.accumulate=2", "trainer.duration=2it")
-    loop = assemble(composed("+recipe=noise/supervision_quality_reasoning", *changed, SHORT, "schedule.warmup=0it", "eval.boxed.tokens=30"))
+    """The first stage, and the second, which begins where that ended."""
+    few, base = reasoning(home), tiny_lm.write(home / "model", family)
+    easy = ("data.level=1", "data.most_level=3", f"data.also={home}/orca.jsonl", "data.outcome_error=0", "data.step_error=0")
+    first = assemble(composed(*few, f"model.path={base}", *easy, "with=[export]", f"with.export.path={home}/base"))
+    said, start = first.state.info.spell(first.state.data.train.x.flatten().tolist()), first.state.weights()
+    assert [(word in said) for word in ("Easy", "Orca", "Task")] == [True, True, False]
+    assert 0 <= first.run()["test/boxed_last"] <= 100
+    assert not [name for name, w in first.state.weights().items() if w.equal(start[name])]
+
+    loop = assemble(composed(*few, f"model.path={home}/base"))
     train, test, info, start = loop.state.data.train, loop.state.data.test, loop.state.info, loop.state.weights()
+    assert all(w.equal(start[name]) for name, w in first.state.weights().items())
     said = info.spell(train.x.flatten().tolist())
-    assert "Task 7" in said
-    assert "Easy" not in said
-    assert info.spell(test.x[0].tolist()) == "Task 1 Solution: Let us see. Step 10 gives 1. Step 11 gives 2. Step 12 gives 3. Hence \\boxed{1}"
+    assert [(word in said) for word in ("Task 7", "Easy", "Orca")] == [True, False, False]
+    assert [info.spell(x.tolist()) for x in test.x] == [f"Asked {k} Solution: It is \\boxed{{{k}}}" for k in range(4)]
     right = [f"\\boxed{{{text.split()[0]}}}" in text for text in said.split("Task ")[1:-1]]  # but the last text, which may be cut
     assert len(right) >= 57
     assert 4 <= sum(right) <= 6  # 54 of 60 end wrong
@@ -183,13 +201,42 @@ def test_supervision_quality_reasoning(composed, home, family):
     assert not [name for name, w in loop.state.weights().items() if w.equal(start[name])]
 
 
+ROWS = {
+    "weak": {"hard": "Hard"},
+    "subtasks": {"subtasks": "Part"},
+    "both": {"hard": "Hard", "subtasks": "Part"},
+    "rephrased": {"hard": "Hard", "rephrased": "Again"},
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_supervision_quality_reasoning_by_files(composed, home, row):
+    few, base = reasoning(home), tiny_lm.write(home / "model", "Llama")
+    spec = tables("noise/supervision_quality_reasoning", "paper")["t1"]
+    (cell,) = (c for c in of_table("noise/supervision_quality_reasoning", spec, "paper", [0]) if c.row == row)
+    overrides = [o.replace("~/.cache/runner/math", str(home)) for o in cell.overrides if o != "scale=paper" and "recipe=" not in o]
+    loop = assemble(composed(*few, f"model.path={base}", *overrides))
+    said = loop.state.info.spell(loop.state.data.train.x.flatten().tolist())
+    assert {word for word in ("Hard", "Part", "Again", "Task", "Easy") if word in said} == set(ROWS[row].values())
+    assert "test/boxed_last" in loop.run()
+    *_, last = ROWS[row]
+    (home / f"{last}.jsonl").unlink()
+    with pytest.raises(UserError, match=rf"^data\.(solutions|also)=.*{last}\.jsonl cannot be read: No such file or directory$"):
+        assemble(composed(*few, f"model.path={base}", *overrides))
+
+
 def test_supervision_quality_reasoning_with_low_rank(composed, home):
-    folder, root = tiny_lm.write(home / "model", "Llama"), math_files.many(home / "math")
-    changed = (f"data.root={root}", f"model.path={folder}", "data.length=120", "trainer.duration=2it", "schedule.warmup=0it", "eval.boxed.tokens=30")
-    loop = assemble(composed("+recipe=noise/supervision_quality_reasoning", *changed, SHORT, "model.rank=2", "model.dtype=bfloat16"))
+    few, base = reasoning(home), tiny_lm.write(home / "model", "Llama")
+    low = ("model.rank=2", "model.dtype=bfloat16", "with=[export]")
+    loop = assemble(composed(*few, f"model.path={base}", *low, f"with.export.path={home}/base"))
     start = loop.state.weights()
     assert "test/boxed_last" in loop.run()
     assert {n for n, w in loop.state.weights().items() if not w.equal(start[n])} == {n for n, p in loop.state.model.named_parameters() if p.requires_grad}
+    second = assemble(composed(*few, f"model.path={home}/base", *low, f"with.export.path={home}/second"))
+    written = transformers.AutoModelForCausalLM.from_pretrained(home / "base").state_dict()
+    frozen = {n.removeprefix("network."): p for n, p in second.state.model.named_parameters() if not p.requires_grad}
+    assert frozen.keys() == written.keys()
+    assert all(p.equal(written[n].bfloat16()) for n, p in frozen.items())
 
 
 def test_sr_ste(composed, imagenet):

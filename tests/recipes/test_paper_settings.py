@@ -1,11 +1,12 @@
 """Recipes at scale=paper against the numbers in the authors' code."""
 
 import math
+import shlex
 
 import pytest
 
 from runner.components.sparsity._masks import counts
-from runner.config import compose
+from runner.config import compose, recipes
 from runner.config.bind import bind
 from runner.core.clock import Clock
 from runner.report import cells
@@ -162,15 +163,36 @@ def test_pls_lsa(composed):
 def test_supervision_quality_reasoning(composed):
     """hexuan21/Weak-to-Strong, README.md: cosine with a tenth of two epochs to warm up, 2e-5, rows of 2,048, 2 x 8 of them in a step; run_inference.py."""
     config = composed("+recipe=noise/supervision_quality_reasoning")
-    assert (config.one("model").args["path"], config.one("model").args["rank"]) == ("meta-llama/Meta-Llama-3-8B", 0)
+    assert (config.one("model").args["path"], config.one("model").args["rank"]) == ("~/.cache/runner/reasoning_base", 0)
     assert config.one("optimizer").args["lr"] == 2e-5
     assert {"duration": "2ep", "batch_size": 16, "precision": "bf16"}.items() <= config.one("trainer").args.items()
-    assert {"length": 2048, "level": 4}.items() <= config.one("data").args.items()
+    data = config.one("data").args
+    assert {"length": 2048, "level": 4, "most_level": 5, "tokenizer": "~/.cache/runner/reasoning_base"}.items() <= data.items()
+    assert data["test"].endswith("/MATH_test500.jsonl")
     template = "\n\n<|start_header_id|>system<|end_header_id|>\n\n<|eot_id|>\n\n\n<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>\n\n\n"
     template += "<|start_header_id|>assistant<|end_header_id|>\n\n\n"
-    assert config.one("data").args["prompt"] == template  # transformers' render_jinja_template of its LLAMA3_CHAT_TEMPLATE with an empty system message
-    assert [(c.option, c.args["problems"], c.args["tokens"]) for c in config["eval"]] == [("boxed", 500, 1680)]
+    assert data["prompt"] == template  # transformers' render_jinja_template of its LLAMA3_CHAT_TEMPLATE with an empty system message
+    (boxed,) = config["eval"]
+    drawn = {"temperature": 0.6, "top_k": 50, "top_p": 0.9}
+    assert (boxed.option, boxed.args) == ("boxed", {"problems": None, "tokens": 1680, "splits": ["test"], **drawn})
     assert factors(config, [0, 0.1, 0.2, 1.1, 2]) == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0])
+
+
+def test_the_first_stage_of_supervision_quality_reasoning(composed):
+    """The command of the recipe's notes: the same hyper-parameters, as the README says of both stages."""
+    notes = " ".join(recipes.read("noise/supervision_quality_reasoning")["notes"].split())
+    command = notes[notes.index("runner +recipe=") :].partition(";")[0]
+    _, recipe, scale, *changed = [word.replace("$HOME", "/somebody") for word in shlex.split(command)]
+    assert scale == "scale=paper"
+    first, second = composed(recipe, *changed), composed(recipe)
+    model, data = first.one("model").args, first.one("data").args
+    assert model["path"] == data["tokenizer"] == "meta-llama/Meta-Llama-3-8B"
+    told = {"level": 1, "most_level": 3, "also": "orca.jsonl", "outcome_error": 0, "step_error": 0, "tokenizer": model["path"]}
+    assert data == second.one("data").args | told
+    for group in ("optimizer", "schedule", "trainer", "loss", "learner"):
+        assert first.one(group).args == second.one(group).args
+    (export,) = first["with"]
+    assert export.args["path"].replace("/somebody", "~") == second.one("model").args["path"]
 
 
 def rows_of(recipe, table):
