@@ -1,10 +1,15 @@
 """Recipes at scale=paper against the numbers in the authors' code."""
 
+import json
 import math
+import re
 import shlex
+import shutil
+import subprocess
 
 import pytest
 
+from runner.components.data._math import written
 from runner.components.sparsity._masks import counts
 from runner.config import compose, recipes
 from runner.config.bind import bind
@@ -193,6 +198,27 @@ def test_the_first_stage_of_supervision_quality_reasoning(composed):
         assert first.one(group).args == second.one(group).args
     (export,) = first["with"]
     assert export.args["path"].replace("/somebody", "~") == second.one("model").args["path"]
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
+def test_the_files_of_supervision_quality_reasoning(tmp_path):
+    """The jq programs of the recipe's notes, on data as pipeline/*.py and data/collect_test_data.py of hexuan21/Weak-to-Strong write them."""
+    notes = " ".join(recipes.read("noise/supervision_quality_reasoning")["notes"].split())
+    answer = lambda k: {"task": f"t{k}", "pos_ans": f"right {k}", "neg_ans": f"wrong {k}"}
+    pairs = [{"ori_id": f"numina_{k}", "original": answer(k), "subtask_1": answer(f"{k}a"), "subtask_2": answer(f"{k}b")} for k in range(20)]
+    tests = [{"question": "q", "ground_truth": "\\frac{1}{2}"}]
+    sampled = [{"ori_id": "math_0", "task": "t", "ground_truth": "right", "sample1": "so\n\\boxed{5}"}]
+    rephrased = [{"ori_id": "math_0", "task": "t", "pos_ans": "right", "neg_ans": "wrong"}]
+    made = []
+    for program, given in zip(re.findall(r"'([^']*\{problem[^']*)'", notes), (tests, pairs, sampled, pairs, rephrased), strict=True):
+        said = subprocess.run(["jq", "-c", program], input=json.dumps(given), capture_output=True, text=True, check=True).stdout
+        (tmp_path / "told.jsonl").write_text(said)
+        made.append(written(str(tmp_path / "told.jsonl"), "data.also"))
+    assert made[0] == [("q", "\\boxed{\\frac{1}{2}}")]
+    assert made[1] == [(f"t{k}", f"{'right' if k in (0, 10) else 'wrong'} {k}") for k in range(20)]
+    assert made[2] == [("t", "so\n\\boxed{5}")]
+    assert made[3] == [(f"t{k}{part}", f"right {k}{part}") for k in range(20) for part in "ab"]
+    assert made[4] == [("t", "wrong")]
 
 
 def rows_of(recipe, table):

@@ -11,7 +11,9 @@ from math_files import many, write
 
 from runner import UserError
 from runner.components._boxed import canonical, last_box
+from runner.components.data._math import written
 from runner.components.data.math_texts import build, pieces, slipped
+from runner.config import recipes
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 END = "</s>"
@@ -220,6 +222,18 @@ def test_more_texts_are_trained_on_without_slips(tmp_path, cut):
         places = [text in expected for text in two]
         assert any(places[:40])
         assert any(places[40:])
+
+
+def test_texts_of_numina_math(tmp_path):
+    """The line of Python in the notes of noise/supervision_quality_reasoning, on columns as AI-MO/NuminaMath-CoT has them."""
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    notes = " ".join(recipes.read("noise/supervision_quality_reasoning")["notes"].split())
+    line = notes[notes.index("from datasets import") :].partition(" writes the file")[0]
+    rows = [{"source": ("cn_k12", "orca_math")[k % 2], "problem": f"Numina {k}?", "solution": f"é\u2028{k} \\boxed{{{k}}}", "messages": []} for k in range(10)]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "train.parquet")
+    line = line.replace('"AI-MO/NuminaMath-CoT"', f'"parquet", data_files="{tmp_path}/train.parquet"').replace("orca.jsonl", f"{tmp_path}/orca.jsonl")
+    exec(line)
+    assert written(f"{tmp_path}/orca.jsonl", "data.also") == [(r["problem"], r["solution"]) for r in rows if r["source"] == "orca_math"]
 
 
 def test_other_tests_are_asked(tmp_path, cut):
