@@ -221,3 +221,40 @@ def test_a_sharded_language_model_is_exported_whole(tmp_path, rank):
         trained = {n: w + changes.get(n, 0) for n, w in begun.items()}
     assert trained.keys() == written.keys()
     assert all(torch.allclose(w, written[n], atol=1e-6 if rank else 0, rtol=0) for n, w in trained.items())
+
+
+WRITES = """
+import os
+import sys
+import torch
+from pathlib import Path
+from runner.core.parallel import World
+from runner.core.sharding import is_part
+from runner.execution.assemble import assemble
+
+folder, root = sys.argv[1:]
+loop = assemble({
+    "data": {"name": "math_texts", "root": root, "tokenizer": folder, "length": 100}, "model": {"name": "causal_lm", "path": folder}, "loss": "ce",
+    "learner": "supervised", "optimizer": "sgd", "schedule": "constant", "noise": "none", "sparsity": "none", "softmax": "softmax", "device": "cpu",
+    "eval": {"loss": {"name": "loss"}}, "trainer": {"name": "standard", "duration": "1it", "batch_size": 4, "shard": True},
+})
+loop.run()
+model, world, prompts = loop.state.model.eval(), loop.state.world, [torch.tensor([1, 2, 3]), torch.tensor([4, 5])]
+assert any(map(is_part, model.parameters()))
+with torch.no_grad():
+    texts = [[row.tolist() for row in model.write(prompts, (5, 20)[world.rank], 0.7, seed=world.rank)], [r.tolist() for r in model.write(prompts, 10)]]
+Path(f"{world.rank}.json").write_text(repr(texts))
+world.close()
+os._exit(0)
+"""
+
+
+def test_processes_that_share_weights_may_write_texts_of_different_length(tmp_path):
+    """Each writes on its own, and none waits for ever; afterwards they write the same again."""
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    folder, root = tiny_lm.write(tmp_path / "model", "Llama"), math_files.many(tmp_path / "math")
+    (tmp_path / "script.py").write_text(WRITES)
+    start(tmp_path, [*TORCHRUN, "script.py", str(folder), str(root)])
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert [[len(row) for row in rows] for rows in (*one, *other)] == [[5, 5], [10, 10], [20, 20], [10, 10]]
+    assert one[1] == other[1]

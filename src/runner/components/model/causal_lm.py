@@ -10,6 +10,7 @@ from runner import UserError, card
 from runner.components._learned import bring
 from runner.components.model._lora import adapt, merged
 from runner.components.model._pretrained import check_frozen, load, save
+from runner.core.sharding import is_part
 
 CARD = card(
     source="library `transformers`, AutoModelForCausalLM and its `generate`; no code of the model is run. LoRA: Hu et al. 2021 (2106.09685)",
@@ -53,6 +54,7 @@ class CausalLM(nn.Module):
         if room < 1:
             return [p[:0] for p in prompts]
         drawn = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature else {}
+        drawn["synced_gpus"] = any(map(is_part, self.parameters()))  # who is done goes on as long as others gather weights
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
             torch.manual_seed(seed)
             written = self(x, seen, room, **drawn)  # a call of the module, which gathers weights that processes share
