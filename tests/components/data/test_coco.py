@@ -80,6 +80,16 @@ def test_windows_are_a_grid_of_twelve_kinds():
     assert torch.allclose(windows(64, (0.5,), 0.5, (2.0,))[0], torch.tensor([0, 0, 32 / 2**0.5, 32 * 2**0.5]))
 
 
+def test_labels_of_boxes_are_those_of_their_objects(coco):
+    windows, boxes = build(str(coco), 32, ["dog", "person"], workers=0), build(str(coco), 32, ["dog", "person"], workers=0, boxes=True)
+    assert (boxes.info.task, boxes.info.regions, boxes.info.outputs, boxes.info.categories) == ("boxes", (), 3, ("dog", "person"))
+    for name, split in boxes.splits().items():
+        other = windows.splits()[name]
+        assert set(split.side) == {"objects", "image"}
+        assert all(torch.equal(value, other.side[key]) for key, value in split.side.items())
+        assert split.y.tolist() == [[int(c) + 1 if c >= 0 else 0 for c in scene[:, 0]] for scene in split.side["objects"]]
+
+
 def test_images_are_stretched_and_normalised(coco):
     from PIL import Image
 

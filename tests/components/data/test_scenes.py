@@ -65,3 +65,11 @@ def test_the_draw_hangs_on_split_alone_and_sizes_leave_other_splits_alone():
     again = build(size=16, train_size=4, test_size=6, val_size=0)
     assert torch.equal(first.test.x, again.test.x)
     assert not torch.equal(first.test.x, build(size=16, train_size=1, test_size=6, val_size=0, split=1).test.x)
+
+
+def test_boxes_are_the_same_scenes_without_windows():
+    windows, boxes = (build(train_size=5, test_size=2, val_size=0, size=32, boxes=there) for there in (False, True))
+    assert (boxes.info.task, boxes.info.regions, boxes.info.outputs) == ("boxes", (), windows.info.outputs)
+    assert torch.equal(boxes.train.x, windows.train.x)
+    assert torch.equal(boxes.train.side["objects"], windows.train.side["objects"])
+    assert boxes.train.y.tolist() == (windows.train.side["objects"][..., 0] + 1).tolist()

@@ -1,4 +1,4 @@
-"""Grids of windows over images, and which object each window stands for: what data of the task `detection` share."""
+"""Grids of windows over images, and which object each window stands for: what data of the tasks `detection` and `boxes` share."""
 
 import itertools
 from collections.abc import Sequence
@@ -38,3 +38,8 @@ def stand_for(objects: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
 def labels(objects: Tensor, owner: Tensor, iou: Tensor) -> Tensor:
     """(n, A): the class of the object that each window stands for, counted from 1; 0 where there is none."""
     return torch.where(iou >= MATCH, objects[..., 0].gather(1, owner).long() + 1, 0)
+
+
+def each(objects: Tensor) -> Tensor:
+    """(n, M): the class of each object (n, M, 5) itself, counted from 1; 0 where there is none."""
+    return objects[..., 0].long() + 1

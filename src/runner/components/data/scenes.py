@@ -9,11 +9,11 @@ from torch.nn.functional import normalize
 
 from runner import card
 from runner.components.data._textures import smooth
-from runner.components.data._windows import labels, stand_for, windows
+from runner.components.data._windows import each, labels, stand_for, windows
 from runner.core.data import Data, Info, Split
 from runner.core.rng import derive
 
-CARD = card(source="synthetic; six shapes of any colour, each touching the four sides of its box", tasks=("detection",))
+CARD = card(source="synthetic; six shapes of any colour, each touching the four sides of its box", tasks=("detection", "boxes"))
 SHAPES = {  # which points (u, v) of the box [-1, 1]^2, v downwards, lie in the shape
     "disc": lambda u, v: u**2 + v**2 <= 1,
     "diamond": lambda u, v: u.abs() + v.abs() <= 1,
@@ -65,12 +65,14 @@ def draw(n: int, size: int, most: int, overlap: float, hue: float, texture: floa
 
 def build(
     train_size: int = 200, test_size: int = 200, val_size: int = 200, size: int = 48, most: int = 4, overlap: float = 0.1,
-    hue: float = 0.6, texture: float = 0.3, noise: float = 0.3, split: int = 0,
+    hue: float = 0.6, texture: float = 0.3, noise: float = 0.3, split: int = 0, boxes: bool = False,
 ):  # fmt: skip
     """A window's label is the shape that it overlaps most, if with an IoU of 0.5 or more, counted from 1; else 0.
 
     Classes: disc, diamond, plus, ring, square, triangle. side["objects"] (n, most, 5) holds class (from 0; -1: no object) and box of each object,
     side["owner"] and side["iou"] (n, windows) which of them each window overlaps most, and how much.
+
+    With `boxes` there are no windows: labels (n, most) are the class + 1 of each row of side["objects"], 0 where there is none.
 
     Args:
         train_size: >= 1; scenes to train on.
@@ -83,14 +85,17 @@ def build(
         texture: >= 0; deviation of smooth changes of brightness; colours of objects have a norm of 1.5.
         noise: >= 0; deviation of the noise of each number of a pixel.
         split: >= 0; which draw of scenes.
+        boxes: label objects, for a detector that finds its own boxes, and no windows.
     """
-    boxes, splits = windows(size, SIDES, STEP), []
+    regions, splits = windows(size, SIDES, STEP), []
     for name, n in (("train", train_size), ("test", test_size), ("val", val_size)):  # each from its own stream: sizes do not change other splits
         if n == 0:
             splits.append(None)
             continue
         x, objects = draw(n, size, most, overlap, hue, texture, noise, torch.Generator().manual_seed(derive(split, "scenes", name)))
-        owner, iou = stand_for(objects, boxes)
-        splits.append(Split(x, labels(objects, owner, iou)))
-        splits[-1].side = {"objects": objects, "owner": owner, "iou": iou}
-    return Data(Info("detection", (3, size, size), len(SHAPES) + 1, regions=tuple(map(tuple, boxes.tolist()))), *splits)
+        owner, iou = stand_for(objects, regions)
+        splits.append(Split(x, each(objects) if boxes else labels(objects, owner, iou)))
+        splits[-1].side = {"objects": objects} if boxes else {"objects": objects, "owner": owner, "iou": iou}
+    if boxes:
+        return Data(Info("boxes", (3, size, size), len(SHAPES) + 1), *splits)
+    return Data(Info("detection", (3, size, size), len(SHAPES) + 1, regions=tuple(map(tuple, regions.tolist()))), *splits)
