@@ -112,3 +112,30 @@ def test_what_is_missing_or_damaged_is_said(tmp_path):
                    json.dumps({**content, "annotations": [{**a, "bbox": [float("nan")] * 4} for a in content["annotations"]]})):  # fmt: skip
         file.write_text(damage)
         fails(r"train_novel_candidate_0\.5\.json is damaged, or has not the format")
+
+
+def test_boxes_stay_as_they_are_where_data_have_no_windows(tmp_path):
+    """Pixel by pixel from the file; a box without area is none."""
+    coco_files.write(tmp_path)
+    file, size = coco_files.propose(tmp_path, [3, 18], each=5), 48
+    content = json.loads(file.read_text())
+    flat = next(a for a in content["annotations"] if a.get("confidence", 0) > 0.6 and a["image_id"] == 65)
+    flat["bbox"][3] = 0
+    file.write_text(json.dumps(content))
+    data = coco.build(str(tmp_path), size, workers=0, boxes=True)
+    build(str(file), NOVEL, 0.6)(data, torch.Generator())
+    sides, side, count = {i["id"]: (i["width"], i["height"]) for i in content["images"]}, data.train.side, 0
+    assert set(side) == {"objects", "image", "proposals"}
+    for image, proposals in zip(side["image"].tolist(), side["proposals"], strict=True):
+        own = [a for a in content["annotations"] if a["image_id"] == image and a.get("confidence", 0) >= 0.6 and a is not flat]
+        count += len(own)
+        assert (proposals[len(own) :] == -1).all()
+        for row, a in zip(proposals, own, strict=False):
+            (wide, high), (x, y, w, h) = sides[image], a["bbox"]
+            scaled = [x * size / wide, y * size / high, (x + w) * size / wide, (y + h) * size / high]
+            assert row.tolist() == pytest.approx([NUMBERS[a["category_id"]] - 1, *scaled, a["confidence"]], abs=1e-4)
+    assert count > 4
+    assert set(data.train.y.unique().tolist()) == {0, 1, 4}
+    assert torch.equal(data.train.clean, data.train.side["objects"][..., 0].long() + 1)
+    with pytest.raises(UserError, match=r"proposes nothing: .*in the data's images$"):
+        build(str(file), NOVEL, 1.0)(coco.build(str(tmp_path), size, workers=0, boxes=True), torch.Generator())

@@ -14,8 +14,8 @@ CARD = card(
     arxiv="2407.21465",
     source="authors' code wkfdb/MarvelOVD, tools/gen_PLs_from_CLIP_scores.py, after xiaofeng94/VL-PLM: annotations in COCO's format, those of CLIP with a "
     "`confidence`, the same as their `clip_score`; its --thres is 0.5. "
-    "That a window stands for a box from an IoU of 0.5 on is from data=coco; the authors train on the boxes themselves",
-    tasks=("detection",),
+    "That a window stands for a box from an IoU of 0.5 on is from data=coco; the authors train on the boxes themselves, as with data.boxes=true",
+    tasks=("detection", "boxes"),
 )
 MATCH = 0.5  # IoU from which a region stands for a box
 
@@ -60,8 +60,31 @@ def place(own: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     return proposed, score
 
 
+def windowed(boxes: dict[int, list], data, y: Tensor) -> dict[str, Tensor]:
+    """side["proposed"] and side["score"] (n, regions) of data that classify regions."""
+    _, high, wide = data.info.shape
+    regions = torch.tensor(data.info.regions) / torch.tensor([wide, high, wide, high])
+    proposed, score = torch.zeros(y.shape, dtype=torch.long), torch.zeros(y.shape)
+    for k, image in enumerate(data.train.side["image"].tolist()):
+        if image in boxes:
+            proposed[k], score[k] = place(torch.tensor(boxes[image]), regions)
+    return {"proposed": proposed.to(y.device), "score": score.to(y.device)} if proposed.any() else {}
+
+
+def whole(boxes: dict[int, list], data, y: Tensor) -> dict[str, Tensor]:
+    """side["proposals"] (n, p, 6) of data with boxes, in pixels; without those that have no area, as detectron2's filter_empty_instances."""
+    _, high, wide = data.info.shape
+    own = [[b for b in boxes.get(image, ()) if b[1] < b[3] and b[2] < b[4]] for image in data.train.side["image"].tolist()]
+    proposals = torch.full((len(own), max(map(len, own)), 6), -1.0)
+    for k, found in enumerate(own):
+        proposals[k, : len(found)] = torch.tensor(found).view(-1, 6) * torch.tensor([1, wide, high, wide, high, 1])
+    return {"proposals": proposals.to(y.device)} if proposals.numel() else {}
+
+
 def build(path: str, novel: list[int], least: float = 0.5):
     """As open_vocabulary with proposals of a file: training labels of the novel classes become 0; side["proposed"], side["score"] (n, regions).
+
+    With data.boxes=true the boxes stay as they are: side["proposals"] (n, most of an image, 6), class, x0, y0, x1, y1 in pixels and score; -1 for none.
 
     The file is JSON with images (id, width, height), categories (id, name) and annotations (image_id, category_id, bbox as x, y, width, height in pixels, and
     confidence, or score); annotations without either, and those of other classes, are passed over. A box becomes a proposal at the region that overlaps it
@@ -82,16 +105,12 @@ def build(path: str, novel: list[int], least: float = 0.5):
             raise UserError(f"noise.novel={wrong[0]} is no class; the data has 0 to {len(names) - 1}")
         file = Path(path).expanduser()
         boxes = read(file, {names[c]: c for c in novel}, least)
-        _, high, wide = data.info.shape
-        regions, y = torch.tensor(data.info.regions) / torch.tensor([wide, high, wide, high]), split.y
-        proposed, score = torch.zeros(y.shape, dtype=torch.long), torch.zeros(y.shape)
-        for k, image in enumerate(split.side["image"].tolist()):
-            if image in boxes:
-                proposed[k], score[k] = place(torch.tensor(boxes[image]), regions)
-        if not proposed.any():
-            what = f"no box of noise.novel with a score of {least} or more, in the data's images, that a region overlaps by an IoU of {MATCH}"
+        y, regions = split.y, data.info.regions
+        if not (found := (windowed if regions else whole)(boxes, data, y)):
+            where = f", that a region overlaps by an IoU of {MATCH}" if regions else ""
+            what = f"no box of noise.novel with a score of {least} or more, in the data's images{where}"
             raise UserError(f"{file} proposes nothing: {what}")
-        split.side["proposed"], split.side["score"] = proposed.to(y.device), score.to(y.device)
+        split.side |= found
         split.relabel(torch.where(torch.isin(y - 1, torch.tensor(list(novel), device=y.device)), 0, y))
 
     return corrupt
