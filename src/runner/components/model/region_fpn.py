@@ -1,12 +1,10 @@
 """Fast R-CNN on a feature pyramid, over the regions that a data set names: a ResNet, RoIAlign at the level that fits a region's size, two layers."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from runner import UserError, card
-from runner.components._learned import bring
-from runner.components._torchvision import check, trained
+from runner.components.model._fpn import BINS, STRIDES, backbone, begin, check_colours, check_resnet, level, two_layers, whole_strides
 
 CARD = card(
     paper="fpn2017",
@@ -15,41 +13,14 @@ CARD = card(
     "configs/Base-RCNN-FPN.yaml and config/defaults.py; the network is torchvision's",
     tasks=("detection",),
 )
-BINS, STRIDES = 7, (4, 8, 16, 32)  # cells of a pooled region on either side; pixels of a cell of each level
-TRAINED = 3  # stages of a trained ResNet that go on learning: the stem and the first one do not
-
-
-def level(boxes: Tensor) -> Tensor:
-    """(A,) the level, from 0, at which each box (A, 4) is pooled: the third of those of 224 pixels by 224, one finer where it is half as large; eq. 1."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return (2 + (area.sqrt() / 224 + 1e-8).log2()).floor().long().clamp(0, len(STRIDES) - 1)
-
-
-def backbone(arch: str, weights: str | None) -> nn.Module:
-    """Images (n, 3, H, W) to the levels (n, 256, H / 4, W / 4), ... of the pyramid. Trained weights come with fixed statistics, scales and shifts."""
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.ops import FrozenBatchNorm2d
-
-    if weights is None:
-        return resnet_fpn_backbone(backbone_name=arch, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
-    stored = trained(arch, weights).state_dict()
-    network = resnet_fpn_backbone(backbone_name=arch, weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=TRAINED)
-    network.body.load_state_dict({name: stored[name] for name in network.body.state_dict()})
-    bring(network.body)
-    return network
 
 
 class RegionFPN(nn.Module):
     def __init__(self, info, network: nn.Module, hidden: int):
         super().__init__()
         self.backbone, width = network, network.out_channels * BINS**2
-        self.head = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.classifier = nn.Linear(hidden, info.outputs)
-        for layer in (self.head[0], self.head[2]):
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.head, self.classifier = two_layers(width, hidden), nn.Linear(hidden, info.outputs)
+        begin(self.head, {self.classifier: 0.01})
         boxes = torch.tensor(info.regions)
         levels = level(boxes)
         order = levels.argsort(stable=True)  # one level after the other
@@ -60,8 +31,7 @@ class RegionFPN(nn.Module):
     def forward(self, x):
         from torchvision.ops import roi_align
 
-        n, last = len(x), STRIDES[-1]
-        x = F.pad(x, (0, -x.shape[-1] % last, 0, -x.shape[-2] % last))  # so that cells are of whole strides
+        n, x = len(x), whole_strides(x)
         pooled = [
             roi_align(z, [own] * n, BINS, 1 / stride, aligned=True).view(n, len(own), -1)
             for z, own, stride in zip(list(self.backbone(x).values())[: len(STRIDES)], self.boxes.split(self.counts), STRIDES, strict=True)
@@ -81,18 +51,13 @@ def build(arch: str, weights: str | None = None, hidden: int = 1024):
             Its stem, its first stage and all its batch normalisation stay as they are. Random ones if not given, all of which learn.
         hidden: >= 1; units of the two layers before the classifier.
     """
-    from torchvision.models import resnet
-
-    check(arch, weights)
-    if arch not in resnet.__all__:
-        raise ValueError(f"arch={arch} is no ResNet; choose one such as resnet50")
+    check_resnet(arch, weights)
 
     def make(info, softmax):
         del softmax
         if not info.regions:
             raise UserError("model=region_fpn classifies the regions that data name, as data=coco; this one has none")
-        if info.shape[0] != 3:
-            raise UserError(f"model=region_fpn takes images of 3 channels, not {info.shape[0]}")
+        check_colours(info, "region_fpn")
         return RegionFPN(info, backbone(arch, weights), hidden)
 
     return make
