@@ -45,6 +45,11 @@ TASKS = {
         "data": {"name": "scenes", "size": 32, "train_size": 100, "test_size": 20, "val_size": 20}, "model": {"name": "region_cnn", "width": 4, "hidden": 8},
         "eval": ("accuracy", "loss"),
     },
+    "boxes": {
+        "data": {"name": "scenes", "size": 64, "train_size": 12, "test_size": 2, "val_size": 0, "boxes": True},
+        "model": {"name": "faster_rcnn", "arch": "resnet18", "hidden": 8, "proposals": 20}, "learner": {"name": "detector", "regions": 16, "anchors": 16},
+        "optimizer": {"name": "sgd", "lr": 0.003}, "trainer": {"duration": "12it", "batch_size": 2}, "eval": ("detection",),
+    },
 }  # fmt: skip
 DRAWN = ("loss", "learner", "with", "sparsity", "noise", "optimizer", "schedule", "softmax", "model", "data", "eval", "probe", "trainer")
 MULTI = {group for group, many in registry.GROUPS.items() if many}
@@ -75,8 +80,8 @@ def config(group: str, option: str, args: dict | None = None, **extra) -> dict:
     if any(p.required for p in schema(group, option).parameters.values()) and not args:
         raise Skip(f"{group}/{option} has options without a default; its own test runs it")
     setting = TASKS[task(group, option)]
-    trainer = {"name": "standard", "duration": f"{LENGTH}it", "probe_every": "20it", **extra}
-    tree = {**BASE, "trainer": trainer, **{k: copy.deepcopy(v) for k, v in setting.items() if k != "eval"}, "eval": {k: {"name": k} for k in setting["eval"]}}
+    trainer = {"name": "standard", "duration": f"{LENGTH}it", "probe_every": "20it", **setting.get("trainer", {}), **extra}
+    tree = {**BASE, **{k: copy.deepcopy(v) for k, v in setting.items()}, "trainer": trainer, "eval": {k: {"name": k} for k in setting["eval"]}}
     node = {"name": option, **(args or {})}
     if group in MULTI:
         tree.setdefault(group, {})[option] = node
@@ -185,7 +190,8 @@ def resume(group: str, option: str) -> None:
             raise Halt
 
     rows, file = [], None
-    for stop in (LENGTH // 2 - 2, LENGTH * 3 // 4, None):
+    length = int(tree["trainer"]["duration"].removesuffix("it"))
+    for stop in (length // 2 - 2, length * 3 // 4, None):
         loop = start(tree, rows.append)
         if file:
             file.seek(0)

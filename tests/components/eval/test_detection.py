@@ -113,3 +113,42 @@ def test_proposals_by_hand():
     assert found == {"pseudo_precision": pytest.approx(200 / 3), "pseudo_used": 1.5, "pseudo_recall": 50}
     state.per_sample["mined"] = torch.zeros(2, 3, dtype=torch.long)
     assert {k: float(v) for k, v in proposals.build().measure(state, split).items()} == {"pseudo_used": 0, "pseudo_recall": 0}
+
+
+def drawn_detections(generator, n=12, most=20, classes=3):
+    """Objects (n, 4, 5), and detections (n, most, 6), many of them near an object, in no order, some absent."""
+    objects, z = torch.full((n, 4, 5), -1.0), torch.zeros(n, most, 6)
+    for i in range(n):
+        boxes = boxes_of(4, generator)
+        objects[i, : 1 + i % 4] = torch.cat([torch.randint(classes, (4, 1), generator=generator), boxes], 1)[: 1 + i % 4]
+        near = boxes[torch.randint(4, (most,), generator=generator)] + torch.randn(most, 4, generator=generator)
+        found = torch.cat([near, torch.rand(most, 1, generator=generator), torch.randint(classes, (most, 1), generator=generator)], 1)
+        z[i, : most - i] = found[: most - i]
+    return objects, z
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_of_a_models_own_boxes_is_cocos(seed):
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    objects, z = drawn_detections(torch.Generator().manual_seed(seed))
+    split = Split(torch.zeros(12, 1), objects[..., 0].long() + 1)
+    split.side["objects"] = objects
+    state = state_of(z, ())
+    state.info = Info("boxes", (3, 40, 40), 4)
+    listed = [(i, int(d[5]), *d[:5].tolist()) for i, image in enumerate(z) for d in image if d[4] >= 0.05]
+    truth, found = coco_ap50(listed, objects, 3), detection.build(novel=[0]).measure(state, split)
+    assert found["ap50_novel"] == pytest.approx(truth[0], abs=1e-6)
+    assert found["ap50_base"] == pytest.approx((truth[1] + truth[2]) / 2, abs=1e-6)
+    assert 0 < found["ap50"] < 100
+
+
+def test_a_models_own_boxes_by_hand():
+    """One object of class 0 and one of class 1; of three boxes of class 0 the second likeliest is right, of class 1 one is right and counts too little."""
+    objects = torch.tensor([[[0.0, 0, 0, 10, 10], [1, 20, 20, 30, 30]]])
+    boxes = [[50.0, 50, 60, 60, 0.9, 0], [0, 0, 10, 11, 0.8, 0], [0, 0, 10, 10, 0.7, 0], [20, 20, 30, 30, 0.04, 1], [0, 0, 0, 0, 0, 0]]
+    split = Split(torch.zeros(1, 1), torch.tensor([[1, 2]]))
+    split.side["objects"] = objects
+    state = state_of(torch.tensor([boxes]), ())
+    state.info = Info("boxes", (3, 80, 80), 3)
+    assert detection.build().measure(state, split) == {"ap50": pytest.approx(25)}  # a precision of a half at every recall; nothing
+    assert detection.build(least=0.0, novel=[1]).measure(state, split) == {"ap50": pytest.approx(75), "ap50_novel": 100, "ap50_base": pytest.approx(50)}

@@ -8,7 +8,7 @@ from runner import UserError, card
 CARD = card(
     source="AP50 of cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py: precision, made monotone, at 101 levels of recall; NMS of Girshick et al. 2014",
     better={"ap50": "max", "ap50_novel": "max", "ap50_base": "max"},
-    tasks=("detection",),
+    tasks=("detection", "boxes"),
 )
 MATCH, NMS = 0.5, 0.5
 
@@ -44,19 +44,30 @@ class Detection:
     def __init__(self, splits, novel, least):
         self.splits, self.novel, self.least = splits, novel, least
 
-    def measure(self, state, split):
+    def detections(self, z: Tensor, regions: Tensor, classes: range):
+        """Of each class the boxes (d, 4) and probabilities (d,) in an image, the likeliest first: `z` holds them (D, 6), or logits of the regions (A, 4)."""
         from torchvision.ops import nms
 
+        p = z.float().softmax(-1) if len(regions) else z
+        for c in classes:
+            if not len(regions):
+                own = p[(p[:, 5] == c) & (p[:, 4] > 0) & (p[:, 4] >= self.least)]
+                own = own[own[:, 4].argsort(descending=True, stable=True)]
+                yield c, own[:, :4], own[:, 4]
+                continue
+            likely = (p[:, c + 1] >= self.least).nonzero()[:, 0]
+            kept = likely[nms(regions[likely], p[likely, c + 1], NMS)]
+            yield c, regions[kept], p[kept, c + 1]
+
+    def measure(self, state, split):
         if "objects" not in split.side:
             raise UserError("eval/detection needs side['objects'] of the data, which this one has not; data=scenes and data=coco have")
-        boxes, objects, classes = torch.tensor(state.info.regions, device=state.device), split.side["objects"], range(state.info.outputs - 1)
-        found = {c: [(boxes.new_zeros(0), boxes.new_zeros(0, dtype=torch.bool))] for c in classes}
+        regions, objects, classes = torch.tensor(state.info.regions, device=state.device), split.side["objects"], range(state.info.outputs - 1)
+        found = {c: [(regions.new_zeros(0), regions.new_zeros(0, dtype=torch.bool))] for c in classes}
         for batch in state.predictions(split):
-            for p, truth in zip(batch.z.float().softmax(-1), objects[batch.i], strict=True):
-                for c in classes:
-                    likely = (p[:, c + 1] >= self.least).nonzero()[:, 0]
-                    kept = likely[nms(boxes[likely], p[likely, c + 1], NMS)]
-                    found[c].append((p[kept, c + 1], match(boxes[kept], truth[truth[:, 0] == c, 1:])))
+            for z, truth in zip(batch.z, objects[batch.i], strict=True):
+                for c, boxes, score in self.detections(z, regions, classes):
+                    found[c].append((score, match(boxes, truth[truth[:, 0] == c, 1:])))
         positives = {c: int((objects[..., 0] == c).sum()) for c in classes}
         ap = {c: average_precision(*map(torch.cat, zip(*found[c], strict=True)), positives[c]) for c in classes if positives[c]}
         novel = [c for c in classes if c in self.novel]
@@ -67,11 +78,12 @@ class Detection:
 def build(splits: list[str] = ("test",), novel: list[int] = (), least: float = 0.05):
     """ap50: mean over the classes that occur of the average precision at an IoU of 0.5, in percent; of the true objects, whatever the labels are.
 
-    ap50_novel, ap50_base: the mean over the classes of `novel`, and over the others, where some are named. The data must have side["objects"].
+    ap50_novel, ap50_base: the mean over the classes of `novel`, and over the others, where some are named. The data must have side["objects"]. Where it
+    names no regions, the model's outputs are the detections (n, D, 6): box, probability and class.
 
     Args:
         splits: where to measure: train, val, test.
         novel: >= 0; classes that were not labelled, counted from 0.
-        least: in [0, 1]; probability from which a region is a detection.
+        least: in [0, 1]; probability from which a region, or a box that the model gives, is a detection.
     """
     return Detection(list(splits), list(novel), least)

@@ -2,7 +2,7 @@
 
 from runner import card
 
-CARD = card(better={"loss": "min"})
+CARD = card(better={"loss": "min"}, tasks=("classification", "regression", "language", "segmentation", "detection"))
 
 
 class Loss:

@@ -8,7 +8,7 @@ CARD = card(
     arxiv="2407.21465",
     source="the share of right pseudo-labels of Wang et al. 2024; a right one overlaps an object of its class by an IoU of 0.5",
     better={"pseudo_precision": "max", "pseudo_recall": "max"},
-    tasks=("detection",),
+    tasks=("detection", "boxes"),
 )
 
 

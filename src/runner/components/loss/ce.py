@@ -3,7 +3,7 @@
 from runner import card
 from runner.components.loss._parts import cross_entropy
 
-CARD = card(tasks=("classification", "language", "segmentation", "detection"))
+CARD = card(tasks=("classification", "language", "segmentation", "detection", "boxes"))
 
 
 def build():
