@@ -1,34 +1,26 @@
 """MarvelOVD: a detector picks, with its own eyes, which proposals of a classifier of crops it trains on. Wang et al. 2024."""
 
+import importlib
+
 import torch
 
 from runner import Duration, card
+
+boxed = importlib.import_module("runner.components.with._marvelovd")  # `with` is a keyword
+confidence = boxed.confidence
 
 CARD = card(
     paper="marvelovd2024",
     arxiv="2407.21465",
     source="authors' code wkfdb/MarvelOVD, modeling: meta_arch/custom_rcnn.py (refine_pseudo_labels), roi_heads/roi_heads2_ssod.py (forward_weak_strong), "
-    "matcher.py; threshold 0.9. Here one view of an image in place of a weak and a strong one",
+    "fast_rcnn_ssod.py, matcher.py; threshold 0.9. There boxes are given to refine_pseudo_labels in a form that it cannot read; taken as meant. Windows are "
+    "seen in one view of an image in place of a weak and a strong one",
     off={"threshold": 2.0},
     rung={"batch": "target", "losses": "correct"},
-    tasks=("detection",),
+    tasks=("detection", "boxes"),
     cost=2,
 )
 MATCH = 0.5  # IoU from which a region stands for a proposal
-
-
-def confidence(score, p, proposed, labelled, novel):
-    """(B, A): the mean of a proposal's score and of the detector's probability of novel classes, that of the image's likeliest box being 1.
-
-    Args:
-        score: (B, A) what the classifier of crops gives each region.
-        p: (B, A, K) the detector's probabilities.
-        proposed, labelled: (B, A) whether a region is a proposal; whether it stands for a labelled object.
-        novel: (k,) the novel classes.
-    """
-    seen = p[..., novel].sum(-1)
-    most = torch.where(proposed | labelled, seen, 0).amax(1, keepdim=True)
-    return (score + seen / most.clamp_min(1e-12)) / 2
 
 
 def assign(y, iou, pseudo, overlap, stratified: bool):
@@ -54,6 +46,12 @@ class MarvelOVD:
         from torchvision.ops import box_iou
 
         boxes, train = torch.tensor(state.info.regions, device=state.device), state.data.train
+        if not len(boxes):
+            train.side.setdefault("proposals", torch.empty(len(train), 0, 6, device=state.device))
+            classes = train.side["proposals"][..., 0].long() + 1
+            self.novel = classes[classes > 0].unique()
+            state.per_sample["mined"] = torch.zeros_like(classes)
+            return
         nothing = torch.zeros_like(train.y)
         self.proposed, self.score, self.iou = (train.side.get(name, nothing) for name in ("proposed", "score", "iou"))
         self.overlap, self.novel = box_iou(boxes, boxes), self.proposed[self.proposed > 0].unique()
@@ -61,6 +59,9 @@ class MarvelOVD:
 
     def batch(self, state, batch):
         i, late = batch.i, state.step >= state.clock.steps(self.burn_in)
+        if not state.info.regions:
+            state.per_sample["mined"][i] = boxed.pick(self, state, batch, late)
+            return
         proposed, sure = self.proposed[i], self.score[i]
         if late and (self.mining or self.reweight):
             with torch.no_grad():
@@ -76,6 +77,9 @@ class MarvelOVD:
     def losses(self, state, losses, batch):
         if "marvelovd" not in batch.extra:
             return losses
+        if not state.info.regions:
+            weights = boxed.weigh(state, batch, state.step >= state.clock.steps(self.burn_in))
+            return losses + (batch.extra["share"] * (weights - 1) * state.loss(batch.z, batch.t)).sum(1)
         return losses + ((batch.extra["marvelovd"] - 1) * state.loss(batch.z, batch.t)).mean(1)
 
 
@@ -86,6 +90,10 @@ def build(threshold: float = 0.9, burn_in: Duration = "5ep", mining: bool = True
     of it and of the detector's probability of novel classes, relative to the likeliest box of the image. With `reweight` the loss of a region given to
     a proposal counts (1 - detector's probability of nothing there) + confidence of the proposal, that of others 1. Without side["proposed"] in the
     data there are none.
+
+    Where data name no regions (data.boxes=true), proposals are the boxes in side["proposals"] (n, p, 6), and targets of learner=detector: as wide as they are,
+    for its anchors and its sampled regions; the latter are weighed, and during the burn-in count the proposal's score. `per_sample["mined"]` is (n, p) then.
+    The detector is asked in evaluation mode, about the view that is not strong.
 
     Args:
         threshold: >= 0; confidence from which a proposal is used; above 1 none is.
