@@ -119,35 +119,42 @@ def test_tacred_noise(composed, home):
 
 
 def test_marvelovd(composed, home):
-    """The recipe's own classes, of which the last 17 have no labels but proposals of a file."""
+    """The recipe's own classes, of which the last 17 have no labels but proposals of a file, which also holds embeddings of their names."""
     stored = hub_weights.write(home, "resnet18")
     (paper,) = composed("+recipe=noise/marvelovd")["data"]
     names = paper.args["classes"]
     coco_files.write(home, {k + 1: name for k, name in enumerate(names)}, used=(44, 49, 61))  # person, umbrella, scissors
     file = coco_files.propose(home, [49, 61], each=12)
-    few = (f"data.root={home}", "data.size=64", "data.workers=0", "model.arch=resnet18", "model.hidden=16", f"noise.path={file}", "trainer.batch_size=2")
-    loop = assemble(composed("+recipe=noise/marvelovd", *few, "trainer.duration=2it", "with.marvelovd.burn_in=1it"))
+    content = json.loads(file.read_text())
+    content["categories"] = [{**c, "text_emb": torch.randn(6, generator=torch.Generator().manual_seed(c["id"])).tolist()} for c in content["categories"]]
+    file.write_text(json.dumps(content))
+    small = ("model.arch=resnet18", "model.hidden=16", "model.proposals=30", f"model.embeddings={file}", "learner.regions=64", "learner.anchors=64")
+    few = (f"data.root={home}", "data.size=64", "data.workers=0", f"noise.path={file}", "trainer.batch_size=2", *small)
+    loop = assemble(composed("+recipe=noise/marvelovd", *few, "trainer.duration=2it", "with.marvelovd.burn_in=1it", "with.marvelovd.threshold=0.7"))
     train, start = loop.state.data.train, loop.state.weights()
     assert loop.state.info.outputs == 66
     assert set(train.y.unique().tolist()) == {0, 44}
-    assert set(train.side["proposed"].unique().tolist()) == {0, 49, 61}
+    assert set(train.side["proposals"][..., 0].unique().tolist()) == {-1, 48, 60}
     seen = {}
 
     def look(loop):
         if (batch := loop.state.batch) is not None:
-            seen[loop.state.step] = (batch.i.clone(), batch.t.clone(), "marvelovd" in batch.extra)
+            seen[loop.state.step] = (batch.i.clone(), batch.extra["targets"].clone(), batch.t, batch.extra)
 
     summary = loop.run(look)
     assert {"test/ap50_novel_last", "test/ap50_base_last", "train/pseudo_used_last"} <= set(summary)
-    assert [weighed for _, _, weighed in seen.values()] == [False, True]
-    rows, targets, _ = next(iter(seen.values()))  # of the burn-in: CLIP's surest, and what overlaps them
-    used = (train.side["score"][rows] >= 0.9) & (train.y[rows] == 0)
+    rows, targets, labels, extra = seen[1]  # of the burn-in: CLIP's surest boxes, and regions that are given to them
+    used = torch.where(train.side["proposals"][rows][..., 5] >= 0.7, train.side["proposals"][rows][..., 0].long() + 1, 0)
     assert used.any()
-    assert torch.equal(targets[used], train.side["proposed"][rows][used])
+    assert torch.equal(targets, torch.cat([train.y[rows], used], 1))
+    assert extra["strong"].shape == (2, 3, 64, 64)
+    assert set(labels.unique().tolist()) <= {0, *targets.unique().tolist()}
+    assert (extra["given"] >= train.y.shape[1]).any()
     moved = {name for name, w in loop.state.weights().items() if not w.equal(start[name])}
     body = {name.removeprefix("backbone.body."): w for name, w in start.items() if name.startswith("backbone.body.")}
     assert all(stored[name].equal(w) for name, w in body.items())
-    assert {"head.0.weight", "classifier.weight", "backbone.fpn.inner_blocks.0.0.weight", "backbone.body.layer2.0.conv1.weight"} <= moved
+    assert {"head.0.weight", "classifier.layer.weight", "mover.weight", "rpn.head.cls_logits.weight", "backbone.body.layer2.0.conv1.weight"} <= moved
+    assert "classifier.rows" not in moved
     assert not [name for name in moved if name.startswith(("backbone.body.conv1", "backbone.body.layer1")) or "running" in name]
 
 

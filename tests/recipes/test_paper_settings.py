@@ -87,7 +87,11 @@ def test_marvelovd(composed):
     factor = config.one("schedule").build()(Clock(7000, 90001))
     assert [factor(s) for s in (0, 500, 1000, 59999, 60000, 80000, 90000)] == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.01, 0.01], abs=1e-5)
     assert (marvelovd.args["threshold"], marvelovd.args["burn_in"]) == (0.9, "501it")
-    assert (config.one("model").args["arch"], config.one("model").args["hidden"]) == ("resnet50", 1024)
+    model, learner = config.one("model"), config.one("learner")
+    assert (model.name, learner.name, config.one("data").args["boxes"]) == ("model/faster_rcnn", "learner/detector", True)
+    assert {"arch": "resnet50", "hidden": 1024, "proposals": 1000, "least": 0.05, "detections": 100}.items() <= model.args.items()
+    assert learner.args == {"flip": 0.5, "strong": True, "regions": 512, "positive": 0.25, "anchors": 256, "beta": 0.0}
+    assert model.args["embeddings"] == config["noise"][0].args["path"]
     (noise,), (detection, _) = config["noise"], config["eval"]
     classes = config.one("data").args["classes"]
     assert len(set(classes)) == 65
