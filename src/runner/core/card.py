@@ -39,7 +39,7 @@ def card(
             (that `batch.z` are those of the network for the batch, with gradients), `network` (that there is no other).
         uses: resources that no other component may own, since it acts on what they are otherwise.
         better: metric -> `max` or `min`, for an evaluator.
-        tasks: the kinds of task it is for (`classification`, `regression`, `language`, `segmentation`, `detection`); empty for all.
+        tasks: the kinds of task it is for (`classification`, `regression`, `language`, `segmentation`, `detection`, `boxes`); empty for all.
         images: whether inputs must be images (channels, height, width).
         tokens: whether a model takes token ids, and nothing else, or classification data holds them (`Info.vocabulary`).
         cost: upper bound on the forward passes of one step.

@@ -16,7 +16,7 @@ class Info:
     """What a model must know of the data.
 
     Attributes:
-        task: `classification`, `regression`, `language`, `segmentation` or `detection`.
+        task: `classification`, `regression`, `language`, `segmentation`, `detection` (what regions show) or `boxes` (what is where).
         shape: of one input without the batch: (features,), (channels, height, width) or (length,).
         outputs: classes, regression outputs, or size of the vocabulary.
         predicted: positions at the end of a sequence that have labels (n, predicted); None for all.

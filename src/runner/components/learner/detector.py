@@ -75,7 +75,7 @@ class Detector:
         fill = lambda values, none: beside(pad_sequence(list(values), batch_first=True, padding_value=none))
         regions, labels, given, boxes = zip(*drawn, strict=True)
         regions, batch.t, extra["given"], boxes = fill(regions, 0), fill(labels, 0), fill(given, -1), fill(boxes, 0)
-        extra["regions"], extra["share"] = regions, fill([torch.full(own.shape, 1 / (views * len(own)), device=x.device) for own in labels], 0)
+        extra["regions"], extra["share"] = regions, fill([torch.full(own.shape, 1 / (views * max(1, len(own))), device=x.device) for own in labels], 0)
         batch.z, moves, some = beside(seen.logits), beside(seen.moves), batch.t > 0
         moved = torch.zeros_like(extra["share"])
         moved[some] = moves_loss(moves[some], regions[some], boxes[some], MOVES, self.beta)
