@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
-from .layout import accumulator
+from .layout import accumulator, like, moved
 from .references import gradients, masked
 from .softmax import REFERENCES, log_softmax, softmax
 
@@ -28,7 +28,7 @@ def adaptive_softmax(x: Tensor, dim: int = -1, *, polynomial: Sequence[float] = 
         threshold: entropy up to which rows keep the temperature 1.
     """
     polynomial = [float(c) for c in polynomial]
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif not dispatch.fused("adaptive_softmax", x):
@@ -37,7 +37,7 @@ def adaptive_softmax(x: Tensor, dim: int = -1, *, polynomial: Sequence[float] = 
         y = _reference(x, polynomial, threshold, kernels=True)
     else:
         y = fused_adaptive_softmax(x, polynomial, threshold)
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _reference(x: Tensor, polynomial: list[float], threshold: float, kernels: bool = False) -> Tensor:
@@ -54,10 +54,10 @@ def _reference(x: Tensor, polynomial: list[float], threshold: float, kernels: bo
         value = value * entropy + c
     inverse = torch.where(entropy > threshold, value.clamp_min(1), 1)
     if surprise is log_p:
-        return (s * inverse).softmax(-1).to(x.dtype)
+        return like((s * inverse).softmax(-1), x)
     live = s != -torch.inf
     s = (s.where(live, 0) * inverse).masked_fill(~live, -torch.inf)
-    return (softmax(s) if kernels else REFERENCES["softmax"](s)).to(x.dtype)
+    return like(softmax(s) if kernels else REFERENCES["softmax"](s), x)
 
 
 @dispatch.kernel("adaptive_softmax")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator, fits
+from .layout import accumulator, fits, like, moved
 from .softmax import family_backward, softmax
 
 
@@ -51,17 +51,17 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
 
 
 def _last(op: str, x: Tensor, dim: int, reference, alpha: float | Tensor = 0.0) -> Tensor:
-    z = x.movedim(dim, -1)
+    z = moved(x, dim, -1)
     if z.shape[-1] == 0:
         return x.clone()
     each = isinstance(alpha, Tensor)
     if not dispatch.fused(op, x, f"an alpha that is a tensor with {fits(z)}" if each and fits(z) else None):
-        y = reference(accumulator(z)).to(x.dtype)
+        y = like(reference(accumulator(z)), x)
     elif each:
         y = fused_entmax_alphas(z, alpha.float().expand(*z.shape[:-1], 1).squeeze(-1)).to(x.dtype)
     else:
         y = fused_entmax(z, alpha, op)
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _shifted(x: Tensor) -> Tensor:

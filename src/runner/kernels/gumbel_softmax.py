@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator, fits
+from .layout import accumulator, fits, like, moved
 from .softmax import REFERENCES, family_backward, softmax
 
 MASK = 0xFFFFFFFF
@@ -34,7 +34,7 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
         seed = torch.randint(2**62, (), device=x.device)
     elif not isinstance(seed, Tensor):
         seed = torch.full((), seed, dtype=torch.int64, device=x.device)
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif (fused := dispatch.fused("gumbel_softmax", x)) and not fits(x):
@@ -45,7 +45,7 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
         y = (softmax if fused else REFERENCES["softmax"])(s if tau == 1 else s / tau).to(x.dtype)
     if hard and y.shape[-1]:
         y = torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1) + (y - y.detach())
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def gumbel_noise(shape: tuple[int, ...], seed: int | Tensor, device: torch.device | str = "cpu") -> Tensor:

@@ -9,6 +9,16 @@ def accumulator(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def moved(x: Tensor, source: int, to: int) -> Tensor:
+    """`x.movedim(source, to)`. On small rows even a call that does nothing takes time, twice with gradients."""
+    return x if source == to else x.movedim(source, to)
+
+
+def like(y: Tensor, x: Tensor) -> Tensor:
+    """`y` in the dtype of `x`."""
+    return y if y.dtype == x.dtype else y.to(x.dtype)
+
+
 def dense(x: Tensor) -> Tensor:
     """`x` as (rows, columns) with unit stride along the columns; a copy only where a view cannot be had."""
     x = x.reshape(-1, x.shape[-1])

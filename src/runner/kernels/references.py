@@ -1,5 +1,6 @@
 """What references share: second derivatives of operations whose backward is a kernel, and whether a row may be masked."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,4 +18,4 @@ def gradients(reference: Callable, inputs: tuple[Tensor, ...], grad: Tensor) -> 
 
 def masked(s: Tensor) -> bool:
     """Whether an entry is -inf; True also where the question would cost more than the answer saves."""
-    return not asks(s) or (s.numel() > 0 and bool(s.detach().amin() == -torch.inf))
+    return not asks(s) or (s.numel() > 0 and s.detach().amin().item() == -math.inf)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
-from .layout import accumulator
+from .layout import accumulator, like, moved
 from .references import gradients, masked
 from .softmax import REFERENCES, asks, softmax
 
@@ -25,7 +25,7 @@ def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, d
         dim: the dimension that sums to one.
     """
     s, bias = (_rows(v, x, dim) if isinstance(v, Tensor) else v for v in (s, bias))
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif not dispatch.fused("scalable_softmax", x):
@@ -35,7 +35,7 @@ def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, d
     else:
         s, bias = (torch.as_tensor(v, dtype=torch.float32, device=x.device).expand(*x.shape[:-1], 1).squeeze(-1) for v in (s, bias))
         y = fused_scalable_softmax(x, s, bias)[0]
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _rows(v: Tensor, x: Tensor, dim: int) -> Tensor:
@@ -50,15 +50,15 @@ def _reference(x: Tensor, s: float | Tensor, bias: float | Tensor, softmax=None)
     """`softmax` is that of the scaled scores; plain torch unless another is given."""
     z = accumulator(x)
     if softmax is None and not masked(z):
-        return (z * (s * math.log(z.shape[-1]) + bias)).softmax(-1).to(x.dtype)
+        return like((z * (s * math.log(z.shape[-1]) + bias)).softmax(-1), x)
     live = x != -torch.inf
     n = live.to(z.dtype).sum(-1, keepdim=True)
     scale = s * n.clamp_min(1).log() + bias
     if softmax is None and asks(z) and n.all() and (scale > 1e-30).logical_or(n == 1).all():
         scale = scale.where(n > 1, 1)  # an entry alone gets all the weight at any scale
-        return (z.clamp_min(torch.finfo(z.dtype).min) * scale).softmax(-1).to(x.dtype)
+        return like((z.clamp_min(torch.finfo(z.dtype).min) * scale).softmax(-1), x)
     z = (z.where(live, 0) * scale).masked_fill(~live, -torch.inf)
-    return (softmax or REFERENCES["softmax"])(z).to(x.dtype)
+    return like((softmax or REFERENCES["softmax"])(z), x)
 
 
 @dispatch.kernel("scalable_softmax")

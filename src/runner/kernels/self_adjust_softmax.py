@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
-from .layout import accumulator
+from .layout import accumulator, like, moved
 from .references import gradients, masked
 from .softmax import REFERENCES, softmax
 
@@ -23,7 +23,7 @@ def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> 
         dim: the dimension of the softmax.
         normalise: scale the factors to [0, 1]; else the factors are the scores themselves.
     """
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif not dispatch.fused("self_adjust_softmax", x):
@@ -32,7 +32,7 @@ def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> 
         y = _reference(x, normalise, softmax)
     else:
         y = fused_self_adjust_softmax(x, normalise)
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _reference(x: Tensor, normalise: bool, softmax=None) -> Tensor:
@@ -50,7 +50,7 @@ def _reference(x: Tensor, normalise: bool, softmax=None) -> Tensor:
         low, high = -torch.relu(-bottom), torch.relu(s.amax(-1, keepdim=True))
         width = high - low
         s = (s - low) / width.where(width != 0, 1)
-    return (s * p).to(x.dtype)
+    return like(s * p, x)
 
 
 @dispatch.kernel("self_adjust_softmax")

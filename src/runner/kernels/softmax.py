@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator
+from .layout import accumulator, like
 
 
 def softmax(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -39,18 +39,21 @@ def softmax_plus_one(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 
 
 def asks(s: Tensor) -> bool:
     """Whether a question about the values of `s` is cheap: not where it would stall a GPU, break a trace or leave a transform."""
-    return s.device.type == "cpu" and not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(s)
+    return s.is_cpu and not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(s)
 
 
-FEW = 8192  # values that are summed in less time than a column of them is found
+FEW = 4096  # values that are compared in less time than a column of them is summed
+
+
+def whole(y: Tensor) -> bool:
+    """Whether no row is NaN, of rows that are NaN in every column or in none; NaN alone is not equal to itself."""
+    return torch.equal(y, y) if y.numel() <= FEW else not math.isnan(y.detach().select(-1, 0).sum().item())
 
 
 def _softmax(s: Tensor) -> Tensor:
     y = s.softmax(-1)
-    if asks(s):
-        seen = y.detach()
-        if not math.isnan((seen if y.numel() <= FEW else seen.select(-1, 0)).sum().item()):  # a row of -inf gives NaN in every column
-            return y
+    if asks(s) and whole(y):  # a row of -inf is NaN
+        return y
     dead = s.amax(-1, keepdim=True) == -torch.inf
     return s.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
 
@@ -103,8 +106,7 @@ def _normalise(kind: str, x: Tensor, dim: int, temperature: float | Tensor, mask
     elif dispatch.fused(kind, x):
         y = fused_softmax(x, mask, temperature, causal, kind)
     else:
-        y = REFERENCES[kind](scores(x, temperature, mask, causal))
-        y = y if y.dtype == x.dtype else y.to(x.dtype)  # even calls that do nothing take time on small rows
+        y = like(REFERENCES[kind](scores(x, temperature, mask, causal)), x)
     return y.movedim(-1, dim) if moved else y
 
 

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator, fits
+from .layout import accumulator, fits, like, moved
 from .references import masked
 
 
 def softpick(x: Tensor, dim: int = -1, eps: float = 1e-6) -> Tensor:
     """Softpick along `dim`, of the shape and dtype of `x` (float32, bfloat16, float16; any float in the reference)."""
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif dispatch.fused("softpick", x, fits(x)):
         y = fused_softpick(x, eps)[0]
     else:
-        y = _reference(accumulator(x), eps).to(x.dtype)
-    return y.movedim(-1, dim)
+        y = like(_reference(accumulator(x), eps), x)
+    return moved(y, -1, dim)
 
 
 def _reference(x: Tensor, eps: float) -> Tensor:

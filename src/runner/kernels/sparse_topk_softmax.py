@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
-from .layout import accumulator
+from .layout import accumulator, like, moved
 from .softmax import REFERENCES, asks, family_backward, softmax
 from .topk_softmax import _best
 
@@ -23,7 +23,7 @@ def sparse_topk_softmax(x: Tensor, k: int, dim: int = -1, *, temperature: float 
         dim: the dimension that sums to one.
         temperature: positive; the logits are divided by it.
     """
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if not 1 <= k <= x.shape[-1]:
         raise ValueError(f"k must lie between 1 and the {x.shape[-1]} columns, not {k}")
     if not temperature > 0:
@@ -34,7 +34,7 @@ def sparse_topk_softmax(x: Tensor, k: int, dim: int = -1, *, temperature: float 
         y = _scattered(x, k, temperature, softmax)
     else:
         y = fused_sparse_topk_softmax(x, k, temperature)
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _scattered(x: Tensor, k: int, temperature: float, softmax) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator
+from .layout import accumulator, like, moved
 from .references import gradients
 from .softmax import asks
 
@@ -19,14 +19,14 @@ TINY = torch.finfo(torch.float32).tiny
 
 def stablemax(x: Tensor, dim: int = -1) -> Tensor:
     """Along `dim`, of the shape and dtype of `x` (float32, bfloat16, float16; any float in the reference). A row of -inf gives zeros."""
-    x = x.movedim(dim, -1)
+    x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
     elif dispatch.fused("stablemax", x):
         y = fused_stablemax(x)[0]
     else:
         y = _reference(x)
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _reference(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def _reference(x: Tensor) -> Tensor:
     total = s.sum(-1, keepdim=True)
     if not asks(s) or not total.detach().all():
         total = total.where(total != 0, 1)
-    return (s / total).to(x.dtype)
+    return like(s / total, x)
 
 
 @dispatch.kernel("stablemax")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
-from .layout import accumulator
+from .layout import accumulator, like, moved
 from .softmax import REFERENCES, asks, family_backward, softmax
 
 
@@ -22,7 +22,7 @@ def top_n_sigma_mask(x: Tensor, n: float, dim: int = -1) -> Tensor:
     else:
         s = accumulator(x)
         keep = ~_below(s, n) & (s != -torch.inf)
-    return keep.movedim(-1, dim)
+    return moved(keep, -1, dim)
 
 
 def top_n_sigma_softmax(x: Tensor, n: float, dim: int = -1, *, temperature: float = 1.0) -> Tensor:
@@ -45,19 +45,19 @@ def top_n_sigma_softmax(x: Tensor, n: float, dim: int = -1, *, temperature: floa
         y = _reference(x, n, temperature, softmax)
     else:
         y = fused_top_n_sigma_softmax(x, n, temperature)
-    return y.movedim(-1, dim)
+    return moved(y, -1, dim)
 
 
 def _checked(x: Tensor, n: float, dim: int) -> Tensor:
     if not n >= 0:
         raise ValueError(f"n must be at least 0, not {n}")
-    return x.movedim(dim, -1)
+    return moved(x, dim, -1)
 
 
 def _reference(x: Tensor, n: float, temperature: float, softmax) -> Tensor:
     s = accumulator(x)
     kept = s.masked_fill(_below(s.detach(), n), -torch.inf)
-    return softmax(kept / temperature if temperature != 1 else kept).to(x.dtype)
+    return like(softmax(kept / temperature if temperature != 1 else kept), x)
 
 
 def _below(s: Tensor, n: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator, fits
+from .layout import accumulator, fits, like
 from .softmax import REFERENCES, asks
 from .softmax import softmax as kernel_softmax
 
@@ -37,7 +37,7 @@ def topk_softmax(x: Tensor, k: int, *, temperature: float = 1.0, renormalise: bo
     s = accumulator(x) if temperature == 1 else accumulator(x) / temperature
     best = _best(x.detach(), k)
     values = softmax(s.gather(-1, best)) if renormalise else softmax(s).gather(-1, best)
-    return values.to(x.dtype), best
+    return like(values, x), best
 
 
 def _best(x: Tensor, k: int) -> Tensor:
