@@ -1,5 +1,6 @@
 """Softpick, Gumbel-softmax and top-k softmax: references against definitions and known answers, kernels against references."""
 
+import sys
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.kernels import dispatch, gumbel_softmax, softmax, softpick, topk_softmax
-from runner.kernels.gumbel_softmax import fused_gumbel_softmax, gumbel_noise, philox
+from runner.kernels.gumbel_softmax import _known, _torchs, _words, fused_gumbel_softmax, gumbel_noise, philox
 from runner.kernels.softpick import fused_softpick, softpick_backward
 from runner.kernels.topk_softmax import fused_topk_softmax, topk_softmax_backward
 
@@ -114,6 +115,20 @@ def test_philox_known_answers():
         ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], 0x299F31D0_A4093822, [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]),
     ]:
         assert [int(w) for w in philox(tuple(map(word, counter)), seed)] == answer
+
+
+@pytest.mark.skipif(not _known(), reason="this torch has no Philox of its own with the same order of words")
+@pytest.mark.parametrize("seed", [0, -1, 2**40 + 5, -(2**63)])
+@pytest.mark.parametrize("shape", [(128, 10), (1, 1), (3, 4), (5, 1003), (0, 3)])
+def test_torchs_philox_gives_the_words_of_ours(shape, seed):
+    seed = torch.tensor(seed)
+    assert torch.equal(_torchs(*shape, seed).long() & 0xFFFFFFFF, _words(*shape, seed))
+
+
+def test_gumbel_noise_without_torchs_philox_is_the_same(monkeypatch):
+    given = gumbel_noise((3, 5, 7), -9)
+    monkeypatch.setattr(sys.modules[gumbel_noise.__module__], "_known", lambda: False)
+    assert torch.equal(gumbel_noise((3, 5, 7), -9), given)
 
 
 def test_gumbel_softmax_is_a_softmax_of_noised_logits(backend, device):
