@@ -70,34 +70,39 @@ def _shifted(x: Tensor) -> Tensor:
     return x - top.masked_fill(top == -torch.inf, 0)
 
 
-def _sorted(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Descending entries and their ranks. Entries at or below -1 lie outside every support, and clamping them keeps the sums exact."""
-    ordered = z.detach().clamp_min(-1).sort(-1, descending=True).values
-    return ordered, torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
+def _sorted(x: Tensor, scale: float = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """`scale` times the row less its maximum; its descending entries; and their ranks.
+
+    Entries at or below -1 lie outside every support, and clamping them keeps the sums exact.
+    """
+    z = x - x.detach().amax(-1, keepdim=True).clamp_min_(torch.finfo(x.dtype).min)
+    z = z if scale == 1 else z * scale
+    return z, z.detach().clamp_min(-1).sort(-1, descending=True).values, torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+
+
+def _size(r: Tensor) -> Tensor:
+    """How many entries of a row are positive, at least 1."""
+    return r.detach().sign().sum(-1, keepdim=True).clamp_min_(1)
 
 
 def _sparsemax(x: Tensor) -> Tensor:
-    z = _shifted(x)
-    ordered, rank = _sorted(z)
-    total = ordered.cumsum(-1)
-    size = (1 + rank * ordered > total).sum(-1, keepdim=True).clamp_min(1)
-    support = z > (total.gather(-1, size - 1) - 1) / size
-    size = support.sum(-1, keepdim=True).clamp_min(1)
-    return torch.relu(z - (z.where(support, 0).sum(-1, keepdim=True) - 1) / size)
+    z, ordered, rank = _sorted(x)
+    tau = (ordered.cumsum(-1).sub_(1) / rank).amax(-1, keepdim=True)  # no k entries have a greater threshold than the support
+    r = torch.relu(z - tau)
+    excess = r.sum(-1, keepdim=True) - 1  # a Newton step, which carries the gradient
+    return torch.relu(z - (tau + excess / _size(r)))
 
 
 def _entmax15(x: Tensor) -> Tensor:
-    z = _shifted(x) / 2
-    ordered, rank = _sorted(z)
+    z, ordered, rank = _sorted(x, 0.5)
     mean = ordered.cumsum(-1) / rank
     spread = ordered.square().cumsum(-1) - rank * mean.square()
     tau = mean - torch.relu((1 - spread) / rank).sqrt()
-    size = (tau <= ordered).sum(-1, keepdim=True).clamp_min(1)
-    support = z > tau.gather(-1, size - 1)
-    size = support.sum(-1, keepdim=True).clamp_min(1)
-    mean = z.where(support, 0).sum(-1, keepdim=True) / size
-    spread = (z - mean).where(support, 0).square().sum(-1, keepdim=True)
-    return torch.relu(z - mean + ((1 - spread) / size).sqrt()).square()
+    tau = tau.gather(-1, (tau <= ordered).sum(-1, keepdim=True).clamp_min_(1) - 1)
+    r = torch.relu(z - tau)
+    total, excess = r.sum(-1, keepdim=True), r.square().sum(-1, keepdim=True) - 1
+    root = (total.square() - _size(r) * excess).sqrt()
+    return torch.relu(z - (tau + excess / (total + root))).square()  # solved on the support, which carries the gradients
 
 
 def _threshold(z: Tensor, alpha: Tensor) -> Tensor:
