@@ -1,5 +1,6 @@
 """Softmax, log-softmax, softmax-plus-one, sparsemax and entmax: references against peers, kernels against references."""
 
+import sys
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.kernels import dispatch, entmax, entmax15, log_softmax, softmax, softmax_plus_one, sparsemax
-from runner.kernels.entmax import fused_entmax
+from runner.kernels.entmax import _bisect, _newton, fused_entmax
 from runner.kernels.softmax import family_backward, fused_softmax
 
 MAPPINGS = {
@@ -64,6 +65,28 @@ def test_reference_against_the_entmax_package(alpha):
     torch.testing.assert_close(entmax(x, torch.tensor(alpha), dim=0), peer.entmax_bisect(x, alpha=alpha, n_iter=60, dim=0))
     torch.testing.assert_close(sparsemax(x), peer.sparsemax(x, dim=-1))
     torch.testing.assert_close(entmax15(x), peer.entmax15(x, dim=-1))
+
+
+@pytest.mark.parametrize("alpha", [1.001, 1.1, 1.25, 1.7, 1.99])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("cols", [1, 10, 3000])
+def test_newton_and_bisection_find_the_same_threshold(alpha, scale, cols):
+    """And at it the entries sum to 1, which both miss by what rounding of the threshold does to the power."""
+    z = scale * torch.randn(20, cols, dtype=torch.float64)
+    z[0], z[1, 1:] = 0, -torch.inf
+    z = (z - z.amax(-1, keepdim=True)) * (alpha - 1)
+    total = lambda tau: (z - tau).relu().pow(1 / (alpha - 1)).sum(-1)
+    newton, bisect = _newton(z, alpha), _bisect(z, alpha)
+    torch.testing.assert_close(newton, bisect, rtol=0, atol=1e-14)
+    torch.testing.assert_close(total(newton), torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-15 / (alpha - 1) + 1e-14)
+
+
+def test_entmax_where_newton_is_too_slow_is_bisected(monkeypatch):
+    x = torch.randn(5, 9)
+    monkeypatch.setattr(sys.modules[_newton.__module__], "_newton", lambda z, alpha: None)
+    bisected = entmax(x, 1.25)
+    monkeypatch.undo()
+    torch.testing.assert_close(entmax(x, 1.25), bisected)
 
 
 def test_alpha_at_its_ends():

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits, like, moved
-from .softmax import family_backward, softmax
+from .references import applied
+from .softmax import asks, family_backward, softmax
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
@@ -47,7 +48,7 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
         return sparsemax(x, dim)
     if alpha == 1.5:
         return entmax15(x, dim)
-    return _last("entmax", x, dim, lambda z: _Entmax.apply(z, z.new_tensor(alpha)), alpha)
+    return _last("entmax", x, dim, lambda z: applied(_Entmax, z, float(alpha)), alpha)
 
 
 def _last(op: str, x: Tensor, dim: int, reference, alpha: float | Tensor = 0.0) -> Tensor:
@@ -66,8 +67,7 @@ def _last(op: str, x: Tensor, dim: int, reference, alpha: float | Tensor = 0.0) 
 
 def _shifted(x: Tensor) -> Tensor:
     """`x` less its row maximum, as the mappings are invariant to translation."""
-    top = x.detach().amax(-1, keepdim=True)
-    return x - top.masked_fill(top == -torch.inf, 0)
+    return x - x.detach().amax(-1, keepdim=True).clamp_min_(torch.finfo(x.dtype).min)
 
 
 def _sorted(x: Tensor, scale: float = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,8 +75,7 @@ def _sorted(x: Tensor, scale: float = 1) -> tuple[Tensor, Tensor, Tensor]:
 
     Entries at or below -1 lie outside every support, and clamping them keeps the sums exact.
     """
-    z = x - x.detach().amax(-1, keepdim=True).clamp_min_(torch.finfo(x.dtype).min)
-    z = z if scale == 1 else z * scale
+    z = _shifted(x) if scale == 1 else _shifted(x) * scale
     return z, z.detach().clamp_min(-1).sort(-1, descending=True).values, torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
 
 
@@ -105,11 +104,28 @@ def _entmax15(x: Tensor) -> Tensor:
     return torch.relu(z - (tau + excess / (total + root))).square()  # solved on the support, which carries the gradients
 
 
-def _threshold(z: Tensor, alpha: Tensor) -> Tensor:
-    """Root tau of sum_i [z_i - tau]_+ ^ (1 / (alpha - 1)) = 1 for rows with maximum 0, by bisection.
+def _threshold(z: Tensor, alpha: float | Tensor) -> Tensor:
+    """Root tau of sum_i [z_i - tau]_+ ^ (1 / (alpha - 1)) = 1 for rows with maximum 0."""
+    tau = _newton(z, alpha) if asks(z) and z.numel() and not isinstance(alpha, Tensor) and alpha < 2 else None
+    return _bisect(z, alpha) if tau is None else tau
 
-    What is bisected, on a logarithmic scale, is the largest y, which lies between 1/n and 1 and determines tau = -y ^ (alpha - 1).
-    """
+
+def _newton(z: Tensor, alpha: float) -> Tensor | None:
+    """For alpha < 2 the (1 / (alpha - 1))-norm of [z - tau]_+ is convex in tau, and Newton's steps rise from -1 to where it is 1. None if too slowly."""
+    tau = torch.full_like(z[..., :1], -1)
+    for _ in range(30):
+        u = torch.relu(z - tau)
+        slope = u ** ((2 - alpha) / (alpha - 1))
+        total = u.mul_(slope).sum(-1, keepdim=True).clamp_min_(1)
+        step = torch.expm1(total.log().mul_(1 - alpha)).mul_(total).div_(slope.sum(-1, keepdim=True).clamp_min_(1))  # downwards
+        tau = tau - step
+        if not step.amin().item() < -4 * torch.finfo(z.dtype).eps:
+            return tau
+    return None
+
+
+def _bisect(z: Tensor, alpha: float | Tensor) -> Tensor:
+    """For any alpha. What is bisected, on a logarithmic scale, is the largest y, which lies between 1/n and 1 and determines tau = -y ^ (alpha - 1)."""
     high = torch.zeros_like(z[..., :1])
     low = high - math.log(z.shape[-1])
     tau = high
@@ -121,7 +137,7 @@ def _threshold(z: Tensor, alpha: Tensor) -> Tensor:
     return tau
 
 
-def _powers(u: Tensor, alpha: Tensor) -> Tensor:
+def _powers(u: Tensor, alpha: float | Tensor) -> Tensor:
     return torch.relu(u) ** (1 / (alpha - 1))
 
 
@@ -156,11 +172,14 @@ class _Entmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output, inputs[1])
+        each = isinstance(inputs[1], Tensor)
+        ctx.alpha = None if each else inputs[1]
+        ctx.save_for_backward(output, *inputs[1:] if each else ())
 
     @staticmethod
     def backward(ctx, grad):
-        y, alpha = ctx.saved_tensors
+        y, *alphas = ctx.saved_tensors
+        alpha = alphas[0] if alphas else ctx.alpha
         return entmax_gradient(y, grad, alpha), _alpha_gradient(y, grad, alpha) if ctx.needs_input_grad[1] else None
 
 

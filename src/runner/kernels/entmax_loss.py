@@ -13,7 +13,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, cross_entropy, cross_entropy_with_gradient, nll
 from .entmax import _shifted, entmax
 from .layout import accumulator
-from .references import masked
+from .references import applied, masked
 from .softmax import asks
 
 
@@ -74,7 +74,7 @@ class _Conjugate(torch.autograd.Function):
     @staticmethod
     def forward(z, alpha):
         p = entmax(z, alpha)
-        return (p * z.where(p > 0, 0)).sum(-1) + _entropy(p, alpha), p
+        return (p * z.clamp_min(torch.finfo(z.dtype).min)).sum(-1) + _entropy(p, alpha), p
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -95,7 +95,7 @@ def _reference(logits: Tensor, target: Tensor, alpha: float, ignore_index: int) 
     z = s if target.requires_grad else _shifted(s)  # a shift is no matter where the target sums to 1
     if dead:
         z = z.masked_fill(z == -torch.inf, -torch.inf)  # which cuts gradients off
-    loss = _Conjugate.apply(z, alpha)[0] + nll(z, target, None, 0.0, ignore_index, dead)
+    loss = applied(_Conjugate, z, alpha)[0] + nll(z, target, None, 0.0, ignore_index, dead)
     if target.is_floating_point():
         return loss - _entropy(target.to(s.dtype), alpha)
     return loss.where(target != ignore_index, 0) if not asks(s) or (target == ignore_index).any() else loss
