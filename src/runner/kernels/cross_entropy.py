@@ -72,13 +72,18 @@ def cross_entropy_with_gradient(
 def broadcast_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both over the same leading dimensions; class indices as int64, which torch takes."""
     soft = target.is_floating_point()
-    target = target if soft else target.long()
+    target = target if soft or target.dtype == torch.int64 else target.long()
     if target.shape == (logits.shape if soft else logits.shape[:-1]):
         return logits, target
     if soft and target.shape[-1] != logits.shape[-1]:
         raise ValueError(f"soft targets over {target.shape[-1]} classes for logits over {logits.shape[-1]}")
     lead = torch.broadcast_shapes(logits.shape[:-1], target.shape[:-1] if soft else target.shape)
     return logits.expand(*lead, logits.shape[-1]), target.expand(*lead, logits.shape[-1]) if soft else target.expand(lead)
+
+
+def ignores(target: Tensor, ignore_index: int) -> bool:
+    """Whether a class index is the ignored one; a negative one is less than all classes."""
+    return bool((target == ignore_index).any()) if ignore_index >= 0 else target.numel() > 0 and target.amin().item() <= ignore_index
 
 
 def _loss(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
@@ -112,10 +117,11 @@ def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing:
             loss = F.cross_entropy(s, target, None if weight is None else weight.to(s.dtype), **options)
         else:
             loss = nll(s.log_softmax(-1), target, weight, smoothing, ignore_index)
-        if math.isfinite(loss.detach().log().sum().item()):  # neither infinite nor 0
+        learns = loss.requires_grad
+        if math.isfinite((loss.detach().log() if learns else loss).sum().item()):  # not infinite and, where that matters, not 0
             return loss
-        hidden = hard and loss.requires_grad and (target == ignore_index).any() and masked(s)  # a row of -inf, by its loss of 0
-        if math.isfinite(loss.detach().sum().item()) and not hidden:
+        hidden = hard and learns and ignores(target, ignore_index) and masked(s)  # a row of -inf, by its loss of 0
+        if learns and math.isfinite(loss.detach().sum().item()) and not hidden:
             return loss
     return nll(REFERENCES["log_softmax"](s), target, weight, smoothing, ignore_index, masked=True)
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch, layout
-from .cross_entropy import broadcast_target, nll
+from .cross_entropy import broadcast_target, ignores, nll
 from .layout import accumulator
 from .references import gradients, masked
 from .softmax import REFERENCES, asks, log_softmax
@@ -165,7 +165,7 @@ def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[fl
     s = accumulator(logits)
     hard = not target.is_floating_point()
     if not kernels and asks(s):
-        ignored = hard and bool((target == ignore_index).any())
+        ignored = hard and ignores(target, ignore_index)
         if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
             loss = _formula(s, target, hard, formula, parameters, ignore_index, partial(torch.log_softmax, dim=-1), ignored, False)
             if math.isfinite(loss.detach().sum().item()):

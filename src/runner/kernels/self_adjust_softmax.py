@@ -12,7 +12,7 @@ from torch import Tensor
 from . import dispatch, layout
 from .layout import accumulator, like, moved
 from .references import gradients, masked
-from .softmax import REFERENCES, softmax
+from .softmax import REFERENCES, asks, softmax, whole
 
 
 def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> Tensor:
@@ -38,14 +38,18 @@ def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> 
 def _reference(x: Tensor, normalise: bool, softmax=None) -> Tensor:
     """`softmax` is plain torch unless another is given."""
     s = accumulator(x)
-    bottom = s.amin(-1, keepdim=True) if normalise and softmax is None else s
-    if softmax is None and not masked(bottom):
-        p = s.softmax(-1)
-    else:
-        p = (softmax or REFERENCES["softmax"])(s)
-        live = s != -torch.inf
-        bottom = s.where(live, torch.inf).amin(-1, keepdim=True) if normalise else s
-        s = s.where(live, 0)
+    if softmax is None and asks(s):
+        if normalise:
+            rise = torch.relu(-s.amin(-1, keepdim=True))
+            y = (s + rise) / (torch.relu(s.amax(-1, keepdim=True)) + rise) * s.softmax(-1)
+            if whole(y):  # a row with a masked entry, or of zeros, is NaN
+                return like(y, x)
+        elif not masked(s):
+            return like(s * s.softmax(-1), x)
+    p = (softmax or REFERENCES["softmax"])(s)
+    live = s != -torch.inf
+    bottom = s.where(live, torch.inf).amin(-1, keepdim=True) if normalise else s
+    s = s.where(live, 0)
     if normalise:
         low, high = -torch.relu(-bottom), torch.relu(s.amax(-1, keepdim=True))
         width = high - low

@@ -61,9 +61,7 @@ def _softmax(s: Tensor) -> Tensor:
 def _log_softmax(s: Tensor) -> Tensor:
     if asks(s):
         y = s.log_softmax(-1)
-        seen = y.detach() if y.requires_grad else y.select(-1, 0)  # -inf matters to gradients, else only rows of -inf do, which are NaN
-        total = seen.sum().item()
-        if math.isfinite(total) or (not y.requires_grad and total == -math.inf):
+        if math.isfinite(y.detach().sum().item()) if y.requires_grad else whole(y):  # -inf matters to gradients, else only rows of -inf do
             return y
     dead = s.amax(-1, keepdim=True) == -torch.inf
     return s.masked_fill(dead, 0).log_softmax(-1).masked_fill(s == -torch.inf, -torch.inf)

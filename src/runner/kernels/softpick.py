@@ -25,13 +25,13 @@ def softpick(x: Tensor, dim: int = -1, eps: float = 1e-6) -> Tensor:
 
 
 def _reference(x: Tensor, eps: float) -> Tensor:
-    top = x.detach().amax(-1, keepdim=True).clamp_min(0)
-    one = (-top).exp()
-    e = (x - top).exp() - one
+    low = x.detach().amax(-1, keepdim=True).clamp_min_(0).neg_()
+    one = low.exp()
+    e = (x + low).exp_() - one
     size = e.abs()
     if masked(x):
         size = size.where(x != -torch.inf, 0)
-    return e.relu() / (size.sum(-1, keepdim=True) + eps * one)
+    return e.relu() / torch.add(size.sum(-1, keepdim=True), one, alpha=eps)
 
 
 @dispatch.kernel("softpick")

@@ -39,19 +39,17 @@ def sparse_topk_softmax(x: Tensor, k: int, dim: int = -1, *, temperature: float 
 
 def _scattered(x: Tensor, k: int, temperature: float, softmax) -> Tensor:
     s = accumulator(x) if temperature == 1 else accumulator(x) / temperature
-    best, kept = _chosen(s, x, k)
-    return torch.zeros_like(s).scatter(-1, best, softmax(kept)).to(x.dtype)
+    best = _chosen(x.detach(), k)
+    return like(torch.zeros_like(s).scatter_(-1, best, softmax(s.gather(-1, best))), x)
 
 
-def _chosen(s: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Indices and scores of the k largest. Plain `topk` will do where no tie (but one of -inf, whose weights are 0) crosses the border."""
-    if asks(s):
-        values, best = s.topk(min(k + 1, s.shape[-1]))
-        border = values.detach()[..., k - 1 :]
-        if not ((border[..., :1] == border[..., 1:]) & (border[..., 1:] > -torch.inf)).any():
-            return best[..., :k], values[..., :k]
-    best = _best(x.detach(), k)
-    return best, s.gather(-1, best)
+def _chosen(x: Tensor, k: int) -> Tensor:
+    """Indices of the k largest. Plain `topk` will do where no tie (but one of -inf, whose weights are 0) crosses the border."""
+    if asks(x):
+        values, best = x.topk(min(k + 1, x.shape[-1]))
+        if not (values[..., k - 1 :].diff() >= 0).any():
+            return best[..., :k]
+    return _best(x, k)
 
 
 @dispatch.kernel("sparse_topk_softmax")
