@@ -305,22 +305,20 @@ def tempered_softmax(s: Tensor, t: float, iterations: int, dead: bool = True) ->
     s = s - (top.masked_fill(top == -torch.inf, 0) if dead else top)
     total = lambda each: each.sum(-1, keepdim=True)
 
-    def newton(s, level):
-        """A step of the level towards a sum of 1, and the sum's slope, of the escort distribution p^t = p / base."""
-        base = torch.add(1 - c * level, s, alpha=c)
-        p = _power(base, n)
-        slope = total(p / base)
-        slope = slope.where(slope > 0, 1) if dead else slope
-        return level + (total(p) - 1) / slope, slope
-
+    base = lambda s, level: torch.add(1 - c * level, s, alpha=c)
     with torch.no_grad():
         z, sums = s.detach(), torch.ones_like(top)
         for _ in range(iterations + 1):  # algorithm 1; without new memory, which takes longer than the powers
             sums = total((z * (c * sums**c)).add_(1).log2_().mul_(n).exp2_())
-        level, _ = newton(z, (1 - sums**-c) / c)
-    level, slope = newton(s, level)  # carries the exact gradient, the next step the second derivative, whatever slope it has
-    level = level + (total(_power(torch.add(1 - c * level, s, alpha=c), n)) - 1) / slope
-    return _power(torch.add(1 - c * level, s, alpha=c), n)
+        level = (1 - sums**-c) / c
+        z = base(z, level)
+        p = _power(z, n)
+        slope = total(p / z)  # of the sum in the level, by the escort distribution p^t
+        slope = slope.where(slope > 0, 1) if dead else slope
+        level = level + (total(p) - 1) / slope
+    for _ in range(2):  # Newton's steps carry the exact gradient and, the second, the second derivative, with a slope that is constant
+        level = level + (total(_power(base(s, level), n)) - 1) / slope
+    return _power(base(s, level), n)
 
 
 def _bi_tempered(s: Tensor, target: Tensor, hard: bool, t1: float, t2: float, iterations: float, dead: bool, minus: Callable) -> Tensor:
