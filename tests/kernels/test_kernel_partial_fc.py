@@ -57,6 +57,20 @@ def test_gradients():
         assert torch.autograd.gradcheck(lambda h, w, o=options: partial_fc(h, w, target, scale=4.0, **o), (hidden, weight))
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("options", [{}, {"arc": 0.5}, {"cos": 0.3}, {"normalise": False}])
+def test_held_logits_are_the_same_as_those_that_are_not(options, reduction, monkeypatch):
+    hidden, weight = (torch.randn(n, 8, dtype=torch.float64, requires_grad=True) for n in (20, 7))
+    options = options | {"target": torch.randint(7, (20,)), "scale": 8.0, "reduction": reduction}
+    module, answers = sys.modules[margin.__module__], []
+    assert module._few(hidden, weight, options["target"], -100)
+    for held in (True, False):
+        monkeypatch.setattr(module, "_few", lambda *_, held=held: held)
+        loss = partial_fc(hidden, weight, **options)
+        answers.append([loss, *torch.autograd.grad(loss.sum(), (hidden, weight))])
+    torch.testing.assert_close(*answers)
+
+
 def test_margin_continues_beyond_pi():
     """ArcFace's target falls with the angle all the way, and its slope is finite at both ends."""
     cosine = torch.linspace(1, -1, 401, dtype=torch.float64, requires_grad=True)

@@ -4,7 +4,7 @@ Each process holds the weights of its classes and the samples of its batch. Samp
 any of them has as its target and uniform others, up to its share `rate` of its classes; the partition function is summed over the
 processes by an all-reduce of maxima and one of sums. An et al. 2022, "Killing Two Birds with One Stone: Efficient and Robust Training of Face
 Recognition CNNs by Partial FC", sections 3.2 and 3.3; authors' code deepinsight/insightface, recognition/arcface_torch/partial_fc_v2.py.
-No logits are held (see `linear_logsumexp`). Without torch.distributed it is the loss of one process.
+No logits are held (see `linear_logsumexp`), but few on a CPU. Without torch.distributed it is the loss of one process.
 """
 
 import math
@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch import distributed as dist
 
-from .linear_cross_entropy import linear_logsumexp
+from . import dispatch
+from .layout import accumulator
+from .linear_cross_entropy import _piece, linear_logsumexp
 from .sampled_softmax import logit, margin_loss
+from .softmax import asks
 
 
 def partial_fc(
@@ -62,13 +65,17 @@ def partial_fc(
         raise ValueError("margins need normalise")
     many = dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
     target = target.long()
+    if not many and rate == 1 and not start and _few(hidden, weight, target, ignore_index) and not dispatch.fused("linear_cross_entropy", hidden):
+        cosine = F.linear(*(accumulator(F.normalize(x, dim=-1) if normalise else x) for x in (hidden, weight)))
+        own = margin(cosine.gather(1, target[:, None]), arc, cos)
+        return F.cross_entropy(scale * cosine.scatter(1, target[:, None], own), target, reduction=reduction)
     n, valid = len(target), target != ignore_index
     mine = slice(0, n)
     if many:
         start = _start(n, len(weight), hidden.device, group) if start is None else start
         hidden, target = _Gather.apply(hidden, group), _gather(target, group)
         mine = slice(dist.get_rank(group) * n, (dist.get_rank(group) + 1) * n)
-    local = target - (start or 0)  # outside [0, len(weight)) for targets of other processes
+    local = target - start if start else target  # outside [0, len(weight)) for targets of other processes
     here = (local >= 0) & (local < len(weight)) & (target != ignore_index)
     own = weight[local.where(here, 0)]
     ids = None
@@ -87,6 +94,14 @@ def partial_fc(
         others = (top + total.where(total > 0, 1).log()).where(total > 0, -torch.inf)
     loss = margin_loss(others, z)[mine].where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
+
+
+def _few(hidden: Tensor, weight: Tensor, target: Tensor, ignore_index: int) -> bool:
+    """Whether on a CPU the logits may be held, and every sample has one of its own: then that is the faster way."""
+    if not asks(hidden) or hidden.dtype != weight.dtype or torch.is_autocast_enabled("cpu") or not 0 < len(hidden) <= _piece(hidden, weight):
+        return False
+    low, high = (int(x) for x in target.aminmax())
+    return low >= 0 and high < len(weight) and ignore_index < 0
 
 
 def margin(cosine: Tensor, arc: float, cos: float) -> Tensor:
