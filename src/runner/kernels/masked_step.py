@@ -80,7 +80,9 @@ def _adamw_(param, grad, exp_avg, exp_avg_sq, mask, lr, beta1, beta2, eps, weigh
 def _keep(mask: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
     """Store the masked new values; in float32 the two of a pair are one tensor."""
     for stored, new in pairs:
-        stored.copy_(new.mul_(mask))
+        new.mul_(mask)
+        if new is not stored:
+            stored.copy_(new)
 
 
 @dispatch.kernel("masked_sgd_", mutates=("param", "buffer"))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import magnitude
+from .softmax import asks
 
 
 def topk_mask(w: Tensor | Sequence[Tensor], k: int | None = None, *, density: float | None = None) -> Tensor | list[Tensor]:
@@ -40,11 +41,14 @@ def topk_mask(w: Tensor | Sequence[Tensor], k: int | None = None, *, density: fl
 
 
 def _reference(tensors: list[Tensor], k: int) -> list[Tensor]:
-    keys = torch.cat([magnitude(x, double=any(x.dtype == torch.float64 for x in tensors)).flatten() for x in tensors])
+    double = any(x.dtype == torch.float64 for x in tensors)
+    keys = [magnitude(x, double).flatten() for x in tensors]
+    keys = torch.cat(keys) if len(keys) > 1 else keys[0]
     least = keys.kthvalue(keys.numel() - k + 1).values
-    mask = keys > least
-    tied = keys == least
-    mask |= tied & (tied.cumsum(0) <= k - mask.sum())
+    mask = keys >= least
+    if not asks(keys) or int(mask.count_nonzero()) > k:
+        above, tied = keys > least, keys == least
+        mask = above | (tied & (tied.cumsum(0) <= k - above.sum()))
     return [part.view(x.shape) for part, x in zip(mask.split([x.numel() for x in tensors]), tensors, strict=True)]
 
 
