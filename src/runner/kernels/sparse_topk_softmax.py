@@ -47,7 +47,8 @@ def _chosen(x: Tensor, k: int) -> Tensor:
     """Indices of the k largest. Plain `topk` will do where no tie (but one of -inf, whose weights are 0) crosses the border."""
     if asks(x):
         values, best = x.topk(min(k + 1, x.shape[-1]))
-        if not (values[..., k - 1 :].diff() >= 0).any():
+        step = values[..., k - 1 :].diff()
+        if not step.numel() or step.amax().item() < 0 or not (step >= 0).any():  # NaN between two of -inf
             return best[..., :k]
     return _best(x, k)
 
