@@ -11,6 +11,7 @@ import functools
 import inspect
 import io
 import os
+from collections.abc import Callable
 
 import torch
 
@@ -19,6 +20,7 @@ from runner.config.bind import bind
 from runner.config.schema import schema
 from runner.core import events, snapshot
 from runner.core.errors import UserError
+from runner.core.loop import Loop
 from runner.execution.assemble import assemble
 
 BASE = {
@@ -174,13 +176,8 @@ def determinism(group: str, option: str) -> None:
     same(trace(tree), trace(tree))
 
 
-def resume(group: str, option: str) -> None:
-    """Stopped in the middle of the first epoch and of the second, where later phases are, saved as plain data and loaded by another loop,
-    it ends like the straight run.
-    """
-    _runs(group)
-    tree = config(group, option)
-    straight = trace(tree)
+def interrupted(start: Callable[[], Loop], *stops: int) -> Loop:
+    """A training that stops after each of these steps, is saved as plain data, and goes on in another loop; the last one, at its end."""
 
     class Halt(Exception):
         pass
@@ -189,17 +186,29 @@ def resume(group: str, option: str) -> None:
         if loop.state.step == stop:
             raise Halt
 
-    rows, file = [], None
-    length = int(tree["trainer"]["duration"].removesuffix("it"))
-    for stop in (length // 2 - 2, length * 3 // 4, None):
-        loop = start(tree, rows.append)
+    file = None
+    for stop in (*stops, None):
+        loop = start()
         if file:
             file.seek(0)
             snapshot.load(loop, torch.load(file, weights_only=True))
         with contextlib.suppress(Halt):
             loop.run(functools.partial(halt, stop))
-        file = io.BytesIO()
-        torch.save(snapshot.save(loop), file)
+        assert stop in (None, loop.state.step), f"the run ended before step {stop}"
+        torch.save(snapshot.save(loop), file := io.BytesIO())
+    return loop
+
+
+def resume(group: str, option: str) -> None:
+    """Stopped in the middle of the first epoch and of the second, where later phases are, saved as plain data and loaded by another loop,
+    it ends like the straight run.
+    """
+    _runs(group)
+    tree = config(group, option)
+    straight = trace(tree)
+
+    rows, length = [], int(tree["trainer"]["duration"].removesuffix("it"))
+    loop = interrupted(lambda: start(tree, rows.append), length // 2 - 2, length * 3 // 4)
     same(straight, (rows, loop.state.weights()))
 
 

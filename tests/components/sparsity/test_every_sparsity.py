@@ -1,13 +1,10 @@
 """What holds for all of them: exact counts, exact zeros in whatever is evaluated, masks that survive other weights, exact resume."""
 
-import io
-
 import pytest
 import torch
 
-from runner import UserError
+from runner import UserError, contracts
 from runner.config import registry
-from runner.core import snapshot
 from runner.core.card import Card
 from runner.core.events import Component
 from runner.core.weights import matrices
@@ -122,20 +119,7 @@ def test_resume_in_the_middle_is_the_straight_run(option, digits):
     straight = digits(OPTIONS[option], duration="40it")
     straight.run()
 
-    class Halt(Exception):
-        pass
-
-    def halt(loop):
-        if loop.state.step == 17:
-            raise Halt
-
-    first, file = digits(OPTIONS[option], duration="40it"), io.BytesIO()
-    with pytest.raises(Halt):
-        first.run(halt)
-    torch.save(snapshot.save(first), file)
-    second = digits(OPTIONS[option], duration="40it")
-    snapshot.load(second, torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    second.run()
+    second = contracts.interrupted(lambda: digits(OPTIONS[option], duration="40it"), 17)
     for name, w in straight.state.weights().items():
         assert torch.equal(w, second.state.weights()[name])
     for name, mask in straight.state.masks.items():

@@ -1,11 +1,9 @@
 """Lottery tickets: brute force over the trained weights, bit-equal rewinding, exact counts, exact resume inside a round."""
 
-import io
-
 import pytest
 import torch
 
-from runner.core import snapshot
+from runner import contracts
 from runner.core.errors import UserError
 
 
@@ -90,20 +88,7 @@ def test_resume_in_the_first_round_between_rounds_and_in_the_second(stop, digits
     straight = tickets(digits, **options)
     straight.run()
 
-    class Halt(Exception):
-        pass
-
-    def halt(loop):
-        if loop.state.step == stop:
-            raise Halt
-
-    first, file = tickets(digits, **options), io.BytesIO()
-    with pytest.raises(Halt):
-        first.run(halt)
-    torch.save(snapshot.save(first), file)
-    second = tickets(digits, **options)
-    snapshot.load(second, torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    second.run()
+    second = contracts.interrupted(lambda: tickets(digits, **options), stop)
     assert all(torch.equal(w, second.state.weights()[name]) for name, w in straight.state.weights().items())
     assert all(torch.equal(mask, second.state.masks[name]) for name, mask in straight.state.masks.items())
 

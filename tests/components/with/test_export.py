@@ -1,6 +1,5 @@
 """export: the library gives the trained network's logits from the folder, another run begins at exactly its weights; LoRA; what stays and what is refused."""
 
-import io
 import json
 
 import math_files
@@ -8,9 +7,8 @@ import pytest
 import tiny_lm
 import torch
 
-from runner import UserError
+from runner import UserError, contracts
 from runner.config.bind import bind
-from runner.core import snapshot
 from runner.execution.assemble import assemble
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -96,23 +94,11 @@ def test_a_run_that_goes_on_writes_the_same(root, tmp_path):
     folder = str(tiny_lm.write(tmp_path / "model", "GPT2"))
     assemble(tree(folder, root, tmp_path / "straight")).run()
 
-    class Halt(Exception):
-        pass
+    def start():
+        assert not (tmp_path / "out").exists()
+        return assemble(tree(folder, root, tmp_path / "out"))
 
-    def halt(loop):
-        if loop.state.step == 2:
-            raise Halt
-
-    first = assemble(tree(folder, root, tmp_path / "out"))
-    with pytest.raises(Halt):
-        first.run(halt)
-    assert not (tmp_path / "out").exists()
-    file = io.BytesIO()
-    torch.save(snapshot.save(first), file)
-    file.seek(0)
-    second = assemble(tree(folder, root, tmp_path / "out"))
-    snapshot.load(second, torch.load(file, weights_only=True))
-    second.run()
+    contracts.interrupted(start, 2)
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "out"))
     assert one == other
 

@@ -254,12 +254,9 @@ def test_a_detector_with_boxes_trains_and_without_proposals_is_one_of_labels_alo
 
 def test_all_of_it_goes_on_where_it_was(tmp_path):
     """Proposals of a file, two views, the burn-in and what follows: stopped in the middle, it ends like the straight run."""
-    import io
-
     import coco_files
 
     from runner import contracts
-    from runner.core import snapshot
 
     file = coco_files.propose(coco_files.write(tmp_path), [3, 18], each=6)
     tree = contracts.config("learner", "detector", {"regions": 16, "anchors": 16, "strong": True}, duration="4it")
@@ -270,22 +267,6 @@ def test_all_of_it_goes_on_where_it_was(tmp_path):
         "eval": {"proposals": {"name": "proposals"}, "detection": {"name": "detection", "novel": [1, 2], "least": 0.0}},
     }
     straight, more = contracts.trace(tree), []
-
-    class Halt(Exception):
-        pass
-
-    def halt(loop):
-        if loop.state.step == 3:
-            raise Halt
-
-    first = contracts.start(tree, more.append)
-    with pytest.raises(Halt):
-        first.run(halt)
-    file = io.BytesIO()
-    torch.save(snapshot.save(first), file)
-    file.seek(0)
-    second = contracts.start(tree, more.append)
-    snapshot.load(second, torch.load(file, weights_only=True))
-    second.run()
-    contracts.same(straight, (more, second.state.weights()))
+    loop = contracts.interrupted(lambda: contracts.start(tree, more.append), 3)
+    contracts.same(straight, (more, loop.state.weights()))
     assert straight[0][-1]["train/pseudo_used"] > 0
