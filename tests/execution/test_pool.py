@@ -337,7 +337,7 @@ def test_busy_then_done_elsewhere(planned, ids, seen):
 def test_a_job_that_outlives_the_process_that_forked_it_has_not_failed(planned, ids, seen, other):
     def orphan():
         hold(planned, ids[0], other.pid)
-        return 255
+        return None
 
     launcher = Scripted({ids[0]: [orphan]})
     seen.when[ids[-1]] = lambda: record(planned, ids[0], "done")

@@ -10,7 +10,8 @@ A launcher has
     start(work, warm, components, folders, threads)     `work(*arguments) -> status` runs a job; nothing need have been prepared
     room() -> int              how many jobs it takes now
     submit(job, arguments)     begin one
-    ended(seconds) -> [(job, status)]     what has ended, waiting so long for it; status: of `work`, negative for the signal that killed it
+    ended(seconds) -> [(job, status)]     what has ended, waiting so long for it; status: of `work`, negative for the signal that killed it,
+                               None where nobody can know it: the record does
     stop(job, kill)            ask one to save itself and stop, or end it at once
     close()                    end all
 """
@@ -141,18 +142,17 @@ class Pool:
             self.launcher.submit(job.id, (job.id, job.plain, store, own_folders(), job.code if self.launcher.frozen else None))
             self.display.started(job)
 
-    def _ended(self) -> list[tuple[str, int]]:
+    def _ended(self) -> list[tuple[str, int | None]]:
         if not self.running:
             time.sleep(TICK)
             return []
         return self.launcher.ended(TICK)
 
-    def _settle(self, job: Job, status: int) -> None:
+    def _settle(self, job: Job, status: int | None) -> None:
         """A job's process has ended: what became of the job?"""
         seconds, late = time.monotonic() - self.running.pop(job.id), self.late.pop(job.id, None)
         self.queued.pop(job.id, None)
-        lives = claim.alive(claim.latest(self.plan.store.folder / job.id)[1])  # where only the server died that forked it
-        if status == worker.BUSY or lives:
+        if status in (worker.BUSY, None):
             self.elsewhere.append(job)
             return
         if status == worker.DONE:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from multiprocessing import forkserver
@@ -171,6 +172,37 @@ def test_a_server_that_dies_before_it_was_told_is_replaced(tmp_path):
     )
     done = sweep(tmp_path, body, module)
     assert done.stdout.splitlines() == ["[['data', 'digits']]", "[('a', 0)]"]
+
+
+def test_a_server_that_is_dead_when_a_job_is_to_be_forked_is_replaced(tmp_path):
+    """The other one is told all, too, and does not read the sweep's own standard input."""
+    module = "def warm(components, folders): print(components, flush=True)"
+    before = (
+        "from multiprocessing.process import BaseProcess; begin = BaseProcess.start\n"
+        "    def start(process):\n"
+        "        os.kill(server(), 9); os.waitid(os.P_PID, server(), os.WEXITED | os.WNOWAIT); begin(process)\n"
+        "    BaseProcess.start = start"
+    )
+    body = (
+        "launcher.expect([['data', 'digits']], []); launcher.start(work, 'asked', [], [], 1)\n"
+        "    launcher.submit('a', ('a', 0, str(here))); print(launcher.ended(20), launcher.ended(0))"
+    )
+    done = sweep(tmp_path, body, module, before=before, stdin=subprocess.DEVNULL)
+    assert done.stdout.splitlines()[-1] == "[('a', 0)] []"
+    assert "[['data', 'digits']]" in done.stdout.splitlines()
+    assert done.stderr == ""
+
+
+def test_what_became_of_a_job_is_not_known_where_its_server_died(launcher, tmp_path):
+    submit(launcher, tmp_path, a="wait")
+    until((tmp_path / "a").exists)
+    job = launcher.processes["a"].pid
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert collect(launcher, 1) == {"a": None}
+    assert born(job) is not None
+    os.kill(job, signal.SIGKILL)
+    submit(launcher, tmp_path, b=0, c=1, d=255)
+    assert collect(launcher, 3) == {"b": 0, "c": 1, "d": 255}
 
 
 def test_the_users_environment_counts_and_stays(launcher, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing import forkserver, resource_tracker
 
 ENVIRONMENT = {
@@ -21,33 +22,36 @@ def begin(module: str) -> None:
     _needs.setdefault("module", module)
     multiprocessing.get_context("forkserver").set_forkserver_preload(["runner.components.launcher._server"])
     atexit.register(end)
-    run()
+    with _beginning():
+        forkserver.ensure_running()
 
 
 def tell(**needs) -> None:
     """Let the server call the module's `warm(**needs)`; jobs are forked after it. It is told once."""
     if "jobs" not in _needs:
         _needs["jobs"] = json.dumps(needs)
-        _say("jobs")
+        with contextlib.suppress(KeyError, BrokenPipeError):  # it has not begun, it has died; the next is told all
+            _say("jobs", _told["pipe"])
 
 
-def run() -> None:
-    """Have the server run, another where it has died; blind to Ctrl-C like its jobs: that is for the sweep alone, from the first moment on."""
-    resource_tracker.ensure_running()  # it unblocks Ctrl-C at its own start
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def start(process: multiprocessing.Process) -> int:
+    """Have the server fork a process; another server where it has died. Returns the server's number. Raises OSError, EOFError if it dies this moment."""
+    with _beginning():
+        process.start()
+    return forkserver._forkserver._forkserver_pid
+
+
+def died(server: int, patience: float = 1.0) -> bool:
+    """Whether a server is dead, or dies now."""
+    until = time.monotonic() + patience
     try:
-        with _standard_input() as pipe, _environment():
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if (pid := forkserver._forkserver._forkserver_pid) == _told.get("pid"):
-        os.close(pipe)
-        return
-    if "pipe" in _told:
-        os.close(_told["pipe"])
-    _told.update(pid=pid, pipe=pipe)
-    for line in _needs:
-        _say(line)
+        while os.waitid(os.P_PID, server, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+    except ChildProcessError:  # multiprocessing has seen it
+        pass
+    return True
 
 
 def end() -> None:
@@ -56,9 +60,30 @@ def end() -> None:
         os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
 
 
-def _say(line: str) -> None:
-    with contextlib.suppress(KeyError, BrokenPipeError):  # it has not begun, it has died; the next is told all again
-        os.write(_told["pipe"], f"{_needs[line]}\n".encode())
+def _say(line: str, pipe: int) -> None:
+    os.write(pipe, f"{_needs[line]}\n".encode())
+
+
+@contextlib.contextmanager
+def _beginning():
+    """A server that begins meanwhile is told what is known; blind to Ctrl-C like its jobs: that is for the sweep alone, from the first moment on."""
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C at its own start
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _standard_input() as pipe, _environment():
+            for line in _needs:
+                _say(line, pipe)
+            try:
+                yield
+            finally:
+                if (pid := forkserver._forkserver._forkserver_pid) == _told.get("pid"):
+                    os.close(pipe)
+                else:
+                    if "pipe" in _told:
+                        os.close(_told["pipe"])
+                    _told.update(pid=pid, pipe=pipe)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ class Local:
     def __init__(self, slots: int | None):
         self.slots = slots
         self.processes: dict[str, multiprocessing.Process] = {}
+        self.servers: dict[str, int] = {}  # job -> what forked it
         self.places: dict[str, int] = {}  # job -> slot
 
     def capacity(self, threads: int) -> int:
@@ -47,27 +48,29 @@ class Local:
     def submit(self, job: str, arguments: tuple) -> None:
         slot = next(k for k in range(self.total) if k not in self.places.values())
         device = self.devices[slot % len(self.devices)] if self.devices else None
-        self.processes[job] = self._forked(name=job, args=(self.work, (*arguments, os.getpid()), device))
+        self.processes[job], self.servers[job] = self._forked(name=job, args=(self.work, (*arguments, os.getpid()), device))
         self.places[job] = slot
 
-    def _forked(self, **about) -> multiprocessing.Process:
+    def _forked(self, **about) -> tuple[multiprocessing.Process, int]:
         for _ in range(3):
-            _forks.run()
             process = multiprocessing.get_context("forkserver").Process(target=_run, **about)
             try:
-                process.start()
-                return process
+                return process, _forks.start(process)
             except (EOFError, OSError):
                 time.sleep(0.5)  # the server died this moment; once it is gone, multiprocessing starts another
         raise UserError("the process that forks the jobs died three times; is there memory for it?")
 
-    def ended(self, seconds: float) -> list[tuple[str, int]]:
+    def ended(self, seconds: float) -> list[tuple[str, int | None]]:
         wait([p.sentinel for p in self.processes.values()], seconds)
-        found = [(job, p.exitcode) for job, p in self.processes.items() if p.exitcode is not None]
+        found = [(job, self._status(job, p.exitcode)) for job, p in self.processes.items() if p.exitcode is not None]
         for job, _ in found:
             self.processes.pop(job).close()
-            del self.places[job]
+            del self.places[job], self.servers[job]
         return found
+
+    def _status(self, job: str, code: int) -> int | None:
+        """multiprocessing says 255 where the server died, which alone would have known; the job may go on."""
+        return None if code == 255 and _forks.died(self.servers[job]) else code
 
     def stop(self, job: str, kill: bool = False) -> None:
         process = self.processes[job]
