@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,14 @@ from runner.cli import list as list_command
 from runner.cli import main, new, show
 from runner.cli.list import presets
 from runner.config import registry
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """The command leaves it to the system in the end; tests go on."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
@@ -287,3 +296,16 @@ def test_the_readme_shows_what_why_prints(runner):
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     command, _, shown = readme.partition("$ runner why ")[2].partition("```")[0].partition("\n")
     assert runner("why", *command.split()).stdout.split() == shown.split()
+
+
+def test_ctrl_c_while_python_ends_is_quiet():
+    code = (
+        "import atexit, time; from runner.cli.main import main\n"
+        "def late(): print('late', flush=True); time.sleep(20)\n"
+        "atexit.register(late); main(['--version'])"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert [command.stdout.readline() for _ in range(2)][1] == "late\n"
+    command.send_signal(signal.SIGINT)
+    assert command.communicate(timeout=10)[1] == ""
+    assert command.returncode == -signal.SIGINT

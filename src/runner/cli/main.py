@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import signal
 import sys
 
 from runner.core.errors import Stopped, UserError, nearest
@@ -76,6 +77,8 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(2)
         print(f"runner: {error}; what was written stays, the same command goes on from there", file=sys.stderr)
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is Python's own end: Ctrl-C shortens it, and need not show where it was
 
 
 def dispatch(argv: list[str]) -> int | None:
