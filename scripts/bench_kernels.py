@@ -38,6 +38,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from runner import kernels as K  # noqa: E402
+from runner.execution.memory import keep_memory  # noqa: E402
 
 MEASURES = ["ms_p20", "ms_p50", "ms_p80", "bytes", "GB/s", "fraction_of_copy", "ratio_to_peer"]
 COLUMNS = ["op", "pass", "shape", "dtype", "provider", *MEASURES, "device", "torch", "triton", "commit", "date"]
@@ -320,6 +321,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="interpret the kernels on the CPU at tiny shapes")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() and not options.dry else "cpu"
+    keep_memory()  # as in a run, for all alike
     mode = "dry" if options.dry else device
     if mode == "cpu":
         options.dtypes = ["float32"]  # half precision is emulated on most CPUs

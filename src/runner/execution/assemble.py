@@ -17,6 +17,7 @@ from runner.core.measure import Measures
 from runner.core.parallel import World
 from runner.core.rng import derive, seed_torch
 from runner.core.state import State
+from runner.execution.memory import keep_memory
 
 
 def component(choice: Choice) -> Component:
@@ -79,6 +80,7 @@ def assemble(config: Config | dict, report: Callable[[dict], None] = lambda row:
     seed = config.settings["seed"]
     if config.settings["threads"]:
         torch.set_num_threads(config.settings["threads"])
+    keep_memory()
     device = pick_device(config.settings["device"])
     use_kernels(config.kernels["backend"])
     training = config.one("trainer").build()

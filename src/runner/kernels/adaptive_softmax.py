@@ -13,7 +13,7 @@ from torch import Tensor
 from . import dispatch, layout
 from .layout import accumulator, like, moved
 from .references import gradients, masked
-from .softmax import REFERENCES, log_softmax, softmax
+from .softmax import REFERENCES, log_softmax, over_rows, softmax
 
 POLYNOMIAL = (-0.037, 0.481, -2.3, 4.917, -1.791)  # of the paper, the highest power first
 
@@ -44,7 +44,7 @@ def _reference(x: Tensor, polynomial: list[float], threshold: float, kernels: bo
     """In plain torch, or with the kernels of the softmax and its logarithm."""
     s = accumulator(x)
     if not kernels and not masked(s):
-        log_p = surprise = s.log_softmax(-1)
+        log_p = surprise = over_rows(torch.log_softmax, s, strided=True)
     else:
         log_p = log_softmax(s) if kernels else REFERENCES["log_softmax"](s)
         surprise = log_p.masked_fill(log_p == -torch.inf, 0)
@@ -54,7 +54,7 @@ def _reference(x: Tensor, polynomial: list[float], threshold: float, kernels: bo
         value = value * entropy + c
     inverse = torch.where(entropy > threshold, value.clamp_min(1), 1)
     if surprise is log_p:
-        return like((s * inverse).softmax(-1), x)
+        return like(over_rows(torch.softmax, s * inverse), x)
     live = s != -torch.inf
     s = (s.where(live, 0) * inverse).masked_fill(~live, -torch.inf)
     return like(softmax(s) if kernels else REFERENCES["softmax"](s), x)

@@ -14,7 +14,7 @@ from torch import Tensor
 from . import dispatch
 from .layout import accumulator
 from .references import masked
-from .softmax import REFERENCES, asks
+from .softmax import REFERENCES, asks, over_rows
 
 
 def cross_entropy(
@@ -113,10 +113,9 @@ def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing:
     if asks(s):
         hard = not target.is_floating_point()
         if hard and target.ndim == 1 and s.ndim == 2 and (weight is None or not weight.requires_grad):
-            options = {"ignore_index": ignore_index, "reduction": "none", "label_smoothing": smoothing}
-            loss = F.cross_entropy(s, target, None if weight is None else weight.to(s.dtype), **options)
+            loss = torchs(s, target, None if weight is None else weight.to(s.dtype), smoothing, ignore_index, "none")
         else:
-            loss = nll(s.log_softmax(-1), target, weight, smoothing, ignore_index)
+            loss = nll(over_rows(torch.log_softmax, s, strided=True), target, weight, smoothing, ignore_index)
         learns = loss.requires_grad
         if math.isfinite((loss.detach().log() if learns else loss).sum().item()):  # not infinite and, where that matters, not 0
             return loss
@@ -124,6 +123,13 @@ def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing:
         if learns and math.isfinite(loss.detach().sum().item()) and not hidden:
             return loss
     return nll(REFERENCES["log_softmax"](s), target, weight, smoothing, ignore_index, masked=True)
+
+
+def torchs(s: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, reduction: str) -> Tensor:
+    """torch's own of (rows, classes), which knows nothing of classes at -inf."""
+    if smoothing or target.is_floating_point():
+        return F.cross_entropy(s, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing)
+    return F.nll_loss(over_rows(torch.log_softmax, s, strided=True), target, weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def nll(log_p: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, masked: bool = False) -> Tensor:

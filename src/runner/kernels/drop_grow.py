@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import magnitude
+from .references import keep_
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def _update_(weights: list[Tensor], masks: list[Tensor], scores: list[Tensor], f
     new = []
     for w, m, o, part in zip(weights, masks, old, mask.split([w.numel() for w in weights]), strict=True):
         stays = part.view(w.shape) & o
-        w.masked_fill_(~stays, 0)
+        keep_(w, stays)
         new.append(part.view(w.shape) ^ stays)
         m.copy_(part.view(w.shape))
     return new
@@ -90,7 +91,7 @@ def _largest(key: Tensor, among: Tensor, count: int | Tensor) -> Tensor:
     """Mask of the `count` largest keys `among` some; the first of those that are equal."""
     if not key.numel():
         return among
-    key = key.where(among, -1)
+    key = key | among.to(key.dtype).sub_(1)  # -1 for the others
     if isinstance(count, int):
         least = key.kthvalue(key.numel() - max(count, 1) + 1).values
     else:

@@ -15,7 +15,6 @@ once, forward and backward, and keeps nothing between them.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, ignores, nll
 from .layout import accumulator
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, log_softmax
+from .softmax import REFERENCES, asks, log_softmax, over_rows
 
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
 NORMALISED = {"nce": "ce", "nfl": "focal"}
@@ -167,10 +166,14 @@ def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[fl
     if not kernels and asks(s):
         ignored = hard and ignores(target, ignore_index)
         if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
-            loss = _formula(s, target, hard, formula, parameters, ignore_index, partial(torch.log_softmax, dim=-1), ignored, False)
+            loss = _formula(s, target, hard, formula, parameters, ignore_index, _log_softmax, ignored, False)
             if math.isfinite(loss.detach().sum().item()):
                 return loss
     return _formula(s, target, hard, formula, parameters, ignore_index, log_softmax if kernels else REFERENCES["log_softmax"], hard, True)
+
+
+def _log_softmax(s: Tensor) -> Tensor:
+    return over_rows(torch.log_softmax, s, strided=True)
 
 
 def _formula(s, target, hard, formula, parameters, ignore_index, log_softmax, ignored, dead) -> Tensor:
@@ -201,7 +204,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     active, passive = formula.split("+")
     kind = NORMALISED.get(active, active)
     if formula == "gce+none" and power == 1 and not (hard or dead):
-        return alpha * (accumulator(target).sum(-1) + minus(s.softmax(-1)))
+        return alpha * (accumulator(target).sum(-1) + minus(over_rows(torch.softmax, s, strided=True)))
     if not hard or dead or formula not in ("gce+none", "gce+mae") or (cost := _surprise(s, minus)) is None:
         log_p = log_softmax(s)
         cost = minus(log_p) if hard or kind == "ce" else None
@@ -233,7 +236,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
 
 def _surprise(s: Tensor, minus: Callable) -> Tensor | None:
     """- log p of a hard label, where a softmax, whose gradient costs less than a log-softmax's, has it: not where some p is all but zero."""
-    p = -minus(s.softmax(-1))
+    p = -minus(over_rows(torch.softmax, s, strided=True))
     return -p.log() if p.numel() and p.detach().amin().item() > 1e-30 else None
 
 
@@ -299,7 +302,7 @@ def tempered_softmax(s: Tensor, t: float, iterations: int, dead: bool = True) ->
     `dead` where a row may be -inf alone.
     """
     if t == 1:
-        return REFERENCES["softmax"](s) if dead else s.softmax(-1)
+        return REFERENCES["softmax"](s) if dead else over_rows(torch.softmax, s, strided=True)
     c, n = 1 - t, 1 / (1 - t)
     top = s.detach().amax(-1, keepdim=True)
     s = s - (top.masked_fill(top == -torch.inf, 0) if dead else top)

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
-from .cross_entropy import _reference, coefficients, nll
+from .cross_entropy import _reference, coefficients, nll, torchs
 from .layout import accumulator
 from .references import gradients
 from .softmax import REFERENCES, asks
 
-FEW = 2**22  # logits that are not worth cutting
+FEW = 2**24  # logits that are not worth cutting
 
 
 def linear_cross_entropy(
@@ -100,6 +100,23 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, bias: Tensor | None = None,
     return out.view(lead)
 
 
+def linear_margin_loss(hidden: Tensor, weight: Tensor, own: Tensor, bias: Tensor | None, exclude: Tensor, ids: Tensor | None = None) -> Tensor:
+    """log(exp own + exp linear_logsumexp) - own: cross entropy of classes of which the target, excluded from the others, has its logit apart."""
+    rows = own.numel()
+    if not 0 < rows <= _piece(hidden, weight) or dispatch.fused("linear_cross_entropy", hidden):
+        return margin_loss(linear_logsumexp(hidden, weight, bias, exclude=exclude, ids=ids), own)
+    hidden, weight, bias = _matched(hidden, weight, bias)
+    ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
+    others = _logits(hidden.reshape(rows, -1), weight, bias, exclude.reshape(-1), ids)
+    first = torch.zeros(rows, dtype=torch.int64, device=own.device)
+    return torchs(torch.cat([own.reshape(-1, 1), others], 1), first, None, 0.0, -100, "none").view(own.shape)  # faster than a log-sum-exp
+
+
+def margin_loss(others: Tensor, own: Tensor) -> Tensor:
+    """log(exp others + exp own) - own, from the log-sum-exp of the other classes and the target's own logit."""
+    return torch.logaddexp(others - own, torch.zeros_like(own))
+
+
 def _matched(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """As a linear layer takes them: in autocast's dtype where that is on."""
     device = hidden.device.type
@@ -115,7 +132,7 @@ def _matched(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 def _piece(hidden: Tensor, weight: Tensor) -> int:
-    """How many rows of logits are no more than the larger of `hidden` and `weight`, or than a few megabytes."""
+    """How many rows of logits are no more than the larger of `hidden` and `weight`, or than 64 MiB of them."""
     return max(max(hidden.numel(), weight.numel(), FEW) // max(len(weight), 1), 1)
 
 
@@ -129,14 +146,17 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _whole(hidden: Tensor, weight: Tensor, bias: Tensor | None, target, exclude, ids, smoothing, ignore_index, reduction="none") -> Tensor:
     """All rows at once, in differentiable torch."""
-    z = _linear(accumulator(hidden), accumulator(weight), None if bias is None else accumulator(bias))
+    z = _logits(hidden, weight, bias, exclude, ids)
     if target is not None:
         if bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item())):  # no class is excluded
-            return F.cross_entropy(z, target, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing)
+            return torchs(z, target, None, smoothing, ignore_index, reduction)
         return _reduced(_reference(z, target, None, smoothing, ignore_index), target, ignore_index, reduction)
-    if exclude is not None:
-        z = z.masked_fill(exclude[:, None] == ids, -torch.inf)
     return z.logsumexp(-1)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor | None, ids: Tensor | None) -> Tensor:
+    z = _linear(accumulator(hidden), accumulator(weight), None if bias is None else accumulator(bias))
+    return z if exclude is None else z.masked_fill(exclude[:, None] == ids, -torch.inf)
 
 
 def _slopes(log_p: Tensor, target: Tensor | None, grad: Tensor, smoothing: float, ignore_index: int) -> Tensor:

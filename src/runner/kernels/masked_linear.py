@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
+from .references import kept
 
 
 def masked_linear(x: Tensor, w: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -26,7 +27,7 @@ def masked_linear(x: Tensor, w: Tensor, mask: Tensor, bias: Tensor | None = None
         raise ValueError(f"the mask must be boolean or uint8 of shape {tuple(w.shape)}, not {mask.dtype} {tuple(mask.shape)}")
     x, w, bias = matched(x, w, bias)
     if not dispatch.fused("masked_linear", x):
-        return F.linear(x, w.where(mask.bool(), 0), bias)
+        return F.linear(x, kept(w, mask.bool()), bias)
     return fused_masked_product(flat(x), w.t(), mask.t(), bias, True).view(*x.shape[:-1], len(w))
 
 

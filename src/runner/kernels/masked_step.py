@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator
+from .references import keep_
 
 
 @torch.no_grad()
@@ -80,7 +81,7 @@ def _adamw_(param, grad, exp_avg, exp_avg_sq, mask, lr, beta1, beta2, eps, weigh
 def _keep(mask: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
     """Store the masked new values; in float32 the two of a pair are one tensor."""
     for stored, new in pairs:
-        new.mul_(mask)
+        keep_(new, mask)
         if new is not stored:
             stored.copy_(new)
 

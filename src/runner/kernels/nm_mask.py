@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import magnitude
+from .references import kept
 
 
 def nm_mask(w: Tensor, n: int, m: int, dim: int = -1) -> Tensor:
@@ -44,7 +45,7 @@ def _nm(w: Tensor, n: int, m: int, dim: int, prune: bool) -> tuple[Tensor, Tenso
     if dispatch.fused("nm_mask", w, _fit(w, n, m, dim)):
         return fused_nm(w, n, m, dim % w.ndim, prune, None)
     mask = _reference(w.detach(), n, m, dim)
-    return w * mask if prune else w, mask
+    return kept(w, mask) if prune else w, mask
 
 
 def _reference(w: Tensor, n: int, m: int, dim: int) -> Tensor:
@@ -60,7 +61,7 @@ def _reference(w: Tensor, n: int, m: int, dim: int) -> Tensor:
 class _SrSte(torch.autograd.Function):
     @staticmethod
     def forward(w, mask, decay):
-        return w * mask
+        return kept(w, mask)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -70,7 +71,7 @@ class _SrSte(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         w, mask = ctx.saved_tensors
-        return _straight(grad, ctx.decay) if torch.is_grad_enabled() else grad + ctx.decay * w * ~mask, None, None
+        return _straight(grad, ctx.decay) if torch.is_grad_enabled() else grad.add(kept(w, ~mask), alpha=ctx.decay), None, None
 
 
 def _straight(grad: Tensor, decay: float) -> Tensor:

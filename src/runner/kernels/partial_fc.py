@@ -15,9 +15,10 @@ from torch import Tensor
 from torch import distributed as dist
 
 from . import dispatch
+from .cross_entropy import torchs
 from .layout import accumulator
-from .linear_cross_entropy import _piece, linear_logsumexp
-from .sampled_softmax import logit, margin_loss
+from .linear_cross_entropy import _piece, linear_logsumexp, linear_margin_loss, margin_loss
+from .sampled_softmax import logit
 from .softmax import asks
 
 
@@ -68,7 +69,7 @@ def partial_fc(
     if not many and rate == 1 and not start and _few(hidden, weight, target, ignore_index) and not dispatch.fused("linear_cross_entropy", hidden):
         cosine = F.linear(*(accumulator(F.normalize(x, dim=-1) if normalise else x) for x in (hidden, weight)))
         own = margin(cosine.gather(1, target[:, None]), arc, cos)
-        return F.cross_entropy(scale * cosine.scatter(1, target[:, None], own), target, reduction=reduction)
+        return torchs(scale * cosine.scatter(1, target[:, None], own), target, None, 0.0, ignore_index, reduction)
     n, valid = len(target), target != ignore_index
     mine = slice(0, n)
     if many:
@@ -84,15 +85,18 @@ def partial_fc(
         weight = weight[ids]
     if normalise:
         hidden, weight, own = (F.normalize(x, dim=-1) for x in (hidden, weight, own))
-    others = linear_logsumexp(hidden * scale, weight, exclude=local, ids=ids)
     z = scale * margin(logit(hidden, own), arc, cos).where(here, 0)
     if many:
+        others = linear_logsumexp(hidden * scale, weight, exclude=local, ids=ids)
         top = others.detach().clone()
         dist.all_reduce(top, dist.ReduceOp.MAX, group)
         top = top.clamp_min(torch.finfo(top.dtype).min)
         total, z = _Sum.apply(torch.stack([(others - top).exp(), z]), group)
         others = (top + total.where(total > 0, 1).log()).where(total > 0, -torch.inf)
-    loss = margin_loss(others, z)[mine].where(valid, 0)
+        loss = margin_loss(others, z)[mine]
+    else:
+        loss = linear_margin_loss(hidden * scale, weight, z, None, local, ids)
+    loss = loss.where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .layout import accumulator
-from .linear_cross_entropy import _matched, linear_logsumexp
+from .linear_cross_entropy import _matched, linear_margin_loss
 
 
 def sampled_softmax(
@@ -46,8 +46,8 @@ def sampled_softmax(
     offset = -accumulator(expected).log()
     if bias is not None:
         offset = offset + accumulator(bias)[samples]
-    others = linear_logsumexp(hidden, weight[samples], offset, exclude=target, ids=samples)
-    loss = margin_loss(others, logit(hidden, weight[own], None if bias is None else bias[own])).where(valid, 0)
+    z = logit(hidden, weight[own], None if bias is None else bias[own])
+    loss = linear_margin_loss(hidden, weight[samples], z, offset, target, samples).where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
 
 
@@ -55,11 +55,6 @@ def logit(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The logit of one class for each row: `weight` and `bias` are those of its class."""
     z = (accumulator(hidden) * accumulator(weight)).sum(-1)
     return z if bias is None else z + accumulator(bias)
-
-
-def margin_loss(others: Tensor, own: Tensor) -> Tensor:
-    """log(exp others + exp own) - own: cross entropy from the log-sum-exp of the other classes and the target's own logit."""
-    return torch.logaddexp(others - own, torch.zeros_like(own))
 
 
 def draw_classes(

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import dispatch, layout
 from .layout import accumulator, like, moved
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, softmax
+from .softmax import REFERENCES, asks, over_rows, softmax
 
 
 def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, dim: int = -1) -> Tensor:
@@ -50,13 +50,13 @@ def _reference(x: Tensor, s: float | Tensor, bias: float | Tensor, softmax=None)
     """`softmax` is that of the scaled scores; plain torch unless another is given."""
     z = accumulator(x)
     if softmax is None and not masked(z):
-        return like((z * (s * math.log(z.shape[-1]) + bias)).softmax(-1), x)
+        return like(over_rows(torch.softmax, z * (s * math.log(z.shape[-1]) + bias)), x)
     live = x != -torch.inf
     n = live.to(z.dtype).sum(-1, keepdim=True)
     scale = s * n.clamp_min(1).log() + bias
     if softmax is None and asks(z) and n.all() and (scale > 1e-30).logical_or(n == 1).all():
         scale = scale.where(n > 1, 1)  # an entry alone gets all the weight at any scale
-        return like((z.clamp_min(torch.finfo(z.dtype).min) * scale).softmax(-1), x)
+        return like(over_rows(torch.softmax, z.clamp_min(torch.finfo(z.dtype).min) * scale), x)
     z = (z.where(live, 0) * scale).masked_fill(~live, -torch.inf)
     return like((softmax or REFERENCES["softmax"])(z), x)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import dispatch, layout
 from .layout import accumulator, like, moved
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, softmax, whole
+from .softmax import REFERENCES, asks, over_rows, softmax, whole
 
 
 def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> Tensor:
@@ -41,11 +41,11 @@ def _reference(x: Tensor, normalise: bool, softmax=None) -> Tensor:
     if softmax is None and asks(s):
         if normalise:
             rise = torch.relu(-s.amin(-1, keepdim=True))
-            y = (s + rise) / (torch.relu(s.amax(-1, keepdim=True)) + rise) * s.softmax(-1)
+            y = (s + rise) / (torch.relu(s.amax(-1, keepdim=True)) + rise) * over_rows(torch.softmax, s)
             if whole(y):  # a row with a masked entry, or of zeros, is NaN
                 return like(y, x)
         elif not masked(s):
-            return like(s * s.softmax(-1), x)
+            return like(s * over_rows(torch.softmax, s), x)
     p = (softmax or REFERENCES["softmax"])(s)
     live = s != -torch.inf
     bottom = s.where(live, torch.inf).amin(-1, keepdim=True) if normalise else s

@@ -5,6 +5,7 @@ and the log-softmax -inf, with zero gradients. Sums are kept in float32 (float64
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,19 @@ def asks(s: Tensor) -> bool:
     return s.is_cpu and not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(s)
 
 
+REGISTER = {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), 16)  # bytes that the CPU computes with at once
+MANY = 1024  # values from which on it pays to turn them
+
+
+def over_rows(f: Callable, s: Tensor, strided: bool = False) -> Tensor:
+    """`f`, torch.softmax or torch.log_softmax, along the last dimension; its columns may be `strided`. Entries of rows that are shorter than
+    a register torch takes one at a time, but those of columns side by side: a tenth of the time for ten classes of many samples."""
+    if s.shape[-1] * s.element_size() < REGISTER and s.numel() >= MANY and asks(s):
+        y = f(s.transpose(0, -1), 0).transpose(0, -1)
+        return y if strided else y.contiguous()
+    return f(s, -1)
+
+
 FEW = 4096  # values that are compared in less time than a column of them is summed
 
 
@@ -51,7 +65,7 @@ def whole(y: Tensor) -> bool:
 
 
 def _softmax(s: Tensor) -> Tensor:
-    y = s.softmax(-1)
+    y = over_rows(torch.softmax, s)
     if asks(s) and whole(y):  # a row of -inf is NaN
         return y
     dead = s.amax(-1, keepdim=True) == -torch.inf
@@ -60,7 +74,7 @@ def _softmax(s: Tensor) -> Tensor:
 
 def _log_softmax(s: Tensor) -> Tensor:
     if asks(s):
-        y = s.log_softmax(-1)
+        y = over_rows(torch.log_softmax, s)
         if math.isfinite(y.detach().sum().item()) if y.requires_grad else whole(y):  # -inf matters to gradients, else only rows of -inf do
             return y
     dead = s.amax(-1, keepdim=True) == -torch.inf

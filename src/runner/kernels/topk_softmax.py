@@ -35,16 +35,25 @@ def topk_softmax(x: Tensor, k: int, *, temperature: float = 1.0, renormalise: bo
     else:
         softmax = REFERENCES["softmax"]
     s = accumulator(x) if temperature == 1 else accumulator(x) / temperature
+    if not renormalise and asks(x):
+        values, best = softmax(s).topk(min(k + 1, x.shape[-1]))
+        if _falling(values.detach()):
+            return like(values[..., :k], x), best[..., :k]
     best = _best(x.detach(), k)
     values = softmax(s.gather(-1, best)) if renormalise else softmax(s).gather(-1, best)
     return like(values, x), best
+
+
+def _falling(values: Tensor) -> bool:
+    """Whether no entry of a row is as large as the one before it."""
+    return values.shape[-1] == 1 or (values.numel() > 0 and values.diff().amax().item() < 0)
 
 
 def _best(x: Tensor, k: int) -> Tensor:
     """Indices of the k largest, ties in order: by integers that order like (value, -index), where there are ties."""
     if asks(x):
         values, best = x.topk(min(k + 1, x.shape[-1]))
-        if values.shape[-1] == 1 or (values.numel() and values.diff().amax().item() < 0):
+        if _falling(values):
             return best[..., :k]
     if x.dtype == torch.float64:
         return x.sort(dim=-1, descending=True, stable=True).indices[..., :k]
