@@ -13,11 +13,11 @@ from runner.components.data.coco import MEAN, STD
 from runner.components.learner._regions import assign, sample
 from runner.components.learner._views import strong
 from runner.components.learner.detector import build
-from runner.components.loss._parts import cross_entropy
 from runner.components.model import faster_rcnn
 from runner.core.data import Batch
 from runner.core.rng import Streams
 from runner.execution.assemble import assemble
+from runner.kernels import cross_entropy
 
 EVERY = {"regions": 10**5, "positive": 1.0, "anchors": 10**6}  # nothing is left out of what is sampled
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from runner import UserError
-from runner.components.loss._parts import cross_entropy
 from runner.core.data import Batch
+from runner.kernels import cross_entropy
 
 adawac = importlib.import_module("runner.components.with.adawac")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from runner.components.loss._parts import cross_entropy
 from runner.core.data import Batch, Split
+from runner.kernels import cross_entropy
 
 adele = importlib.import_module("runner.components.with.adele")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from runner.components.data import scenes
-from runner.components.loss._parts import cross_entropy
 from runner.components.noise import open_vocabulary
+from runner.kernels import cross_entropy
 
 marvel = importlib.import_module("runner.components.with.marvelovd")
 

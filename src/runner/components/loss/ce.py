@@ -1,7 +1,7 @@
 """Cross entropy, the baseline of every robust loss; class indices or probabilities as targets."""
 
 from runner import card
-from runner.components.loss._parts import cross_entropy
+from runner.kernels import cross_entropy
 
 CARD = card(tasks=("classification", "language", "segmentation", "detection", "boxes"))
 

@@ -1,7 +1,7 @@
 """Label smoothing: cross entropy against labels mixed with the uniform distribution."""
 
 from runner import card
-from runner.components.loss._parts import cross_entropy, wide
+from runner.kernels import cross_entropy
 
 CARD = card(paper="ls2016", arxiv="1512.00567", source="Szegedy et al. 2016, section 7", off={"eps": 0.0}, tasks=("classification", "language"))
 
@@ -12,8 +12,4 @@ def build(eps: float = 0.1):
     Args:
         eps: in [0, 1]; weight of the uniform distribution.
     """
-
-    def loss(logits, target):  # (..., C), (...) or (..., C) -> (...)
-        return (1 - eps) * cross_entropy(logits, target) - eps * wide(logits).log_softmax(-1).mean(-1)
-
-    return loss
+    return lambda logits, target: cross_entropy(logits, target, label_smoothing=eps)
