@@ -167,6 +167,14 @@ def test_masked_entries_are_as_if_absent(name, backend, device):
 
 
 @every
+def test_nan_of_one_row_changes_no_other(name, backend, device):
+    f = ROWS[name][1]
+    x = torch.randn(3, 6, device=device)
+    x[:, ::3], x[1, 1] = -torch.inf, torch.nan
+    torch.testing.assert_close(f(x)[::2], f(x[::2]))
+
+
+@every
 def test_second_derivative(name, device):
     f = ROWS[name][1]
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
