@@ -81,6 +81,14 @@ def test_newton_and_bisection_find_the_same_threshold(alpha, scale, cols):
     torch.testing.assert_close(total(newton), torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-15 / (alpha - 1) + 1e-14)
 
 
+@every
+def test_nan_of_one_row_changes_no_other(op, backend, device):
+    x = torch.randn(4, 3000, device=device) * 3
+    alone = MAPPINGS[op](x[1:])
+    x[0, 0] = torch.nan
+    torch.testing.assert_close(MAPPINGS[op](x)[1:], alone, rtol=1e-5, atol=1e-6)
+
+
 def test_entmax_where_newton_is_too_slow_is_bisected(monkeypatch):
     x = torch.randn(5, 9)
     monkeypatch.setattr(sys.modules[_newton.__module__], "_newton", lambda z, alpha: None)

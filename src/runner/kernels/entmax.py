@@ -119,7 +119,7 @@ def _newton(z: Tensor, alpha: float) -> Tensor | None:
         total = u.mul_(slope).sum(-1, keepdim=True).clamp_min_(1)
         step = torch.expm1(total.log().mul_(1 - alpha)).mul_(total).div_(slope.sum(-1, keepdim=True).clamp_min_(1))  # downwards
         tau = tau - step
-        if not step.amin().item() < -4 * torch.finfo(z.dtype).eps:
+        if not (step < -4 * torch.finfo(z.dtype).eps).any():  # a row that is NaN does not move
             return tau
     return None
 
