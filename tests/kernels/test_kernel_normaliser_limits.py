@@ -179,6 +179,22 @@ def test_half_precision_masks(dtype, backend, device):
     assert not softmax(x, mask=mask)[..., ::3].any()
 
 
+@pytest.mark.parametrize("f", SOFT, **by_name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_temperature_in_a_tensor_is_as_exact_as_a_number(f, dtype, backend, device):
+    """Also where scores in 16 bits would be rounded by more than their differences, or overflow."""
+    x = torch.tensor([[1.0, 1.0078125, 0.9921875], [1e4, 0.0, -1e4]], device=device, dtype=dtype).requires_grad_()
+    found = []
+    for t in (0.125, torch.tensor(0.125, device=device)):
+        y = f(x, temperature=t)
+        assert y.dtype == dtype
+        y = y.masked_fill(y == -torch.inf, 0)
+        found.append((y, torch.autograd.grad(y[:, 0].sum(), x)[0]))
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 1e-2}
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
 # the router
 
 
