@@ -89,6 +89,19 @@ def test_nan_of_one_row_changes_no_other(op, backend, device):
     torch.testing.assert_close(MAPPINGS[op](x)[1:], alone, rtol=1e-5, atol=1e-6)
 
 
+@every
+def test_integers_are_refused(op):
+    with pytest.raises(TypeError, match=r"float type, not torch\.int64"):
+        MAPPINGS[op](torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_an_integer_mask_is_refused(dtype, backend, device):
+    """Added as numbers, its ones and zeros would mask nothing."""
+    with pytest.raises(TypeError, match="mask must be boolean or float"):
+        softmax(torch.randn(3, device=device), mask=torch.tensor([1, 0, 1], dtype=dtype, device=device))
+
+
 def test_entmax_where_newton_is_too_slow_is_bisected(monkeypatch):
     x = torch.randn(5, 9)
     monkeypatch.setattr(sys.modules[_newton.__module__], "_newton", lambda z, alpha: None)

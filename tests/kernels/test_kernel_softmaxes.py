@@ -175,6 +175,12 @@ def test_nan_of_one_row_changes_no_other(name, backend, device):
 
 
 @every
+def test_integers_are_refused(name):
+    with pytest.raises(TypeError, match=r"float type, not torch\.int64"):
+        ROWS[name][1](torch.arange(5))
+
+
+@every
 def test_second_derivative(name, device):
     f = ROWS[name][1]
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)

@@ -69,6 +69,12 @@ def test_nan_of_one_row_changes_no_other(backend, device):
     torch.testing.assert_close(softpick(x)[::2], softpick(x[::2]))
 
 
+@pytest.mark.parametrize("f", [*ROWS.values(), lambda x: topk_softmax(x, 2)[0]])
+def test_integers_are_refused(f):
+    with pytest.raises(TypeError, match=r"float type, not torch\.int64"):
+        f(torch.arange(5))
+
+
 @every
 def test_second_derivative(op, device):
     torch.autograd.gradcheck(ROWS[op], torch.randn(3, 6, dtype=torch.float64, requires_grad=True))

@@ -15,8 +15,12 @@ def moved(x: Tensor, source: int, to: int) -> Tensor:
 
 
 def like(y: Tensor, x: Tensor) -> Tensor:
-    """`y` in the dtype of `x`."""
-    return y if y.dtype == x.dtype else y.to(x.dtype)
+    """`y` in the dtype of `x`, which must be a float: integers would cut weights down to zero."""
+    if y.dtype == x.dtype:
+        return y
+    if not x.is_floating_point():
+        raise TypeError(f"the input must be of a float type, not {x.dtype}")
+    return y.to(x.dtype)
 
 
 def dense(x: Tensor) -> Tensor:

@@ -97,6 +97,8 @@ def _normalise(kind: str, x: Tensor, dim: int, temperature: float | Tensor, mask
     elif not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     if mask is not None:
+        if mask.dtype != torch.bool and not mask.is_floating_point():
+            raise TypeError(f"mask must be boolean or float, not {mask.dtype}")
         mask = mask.broadcast_to(x.shape).movedim(dim, -1)
     moved = dim not in (-1, x.ndim - 1)
     if moved:
