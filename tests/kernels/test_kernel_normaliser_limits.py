@@ -79,6 +79,14 @@ def test_alpha_of_another_shape(device):
         entmax(torch.zeros(1, 32769, device=device), a)
 
 
+def test_an_alpha_of_fewer_dimensions_broadcasts_from_the_last(backend, device):
+    x, alpha = torch.randn(2, 3, 3, device=device), torch.tensor([[1.2, 1.7, 2.5]], device=device)
+    torch.testing.assert_close(entmax(x, alpha, dim=1), torch.stack([entmax(x[..., i], a) for i, a in enumerate(alpha[0].tolist())], -1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(entmax(x, alpha, dim=-3), entmax(x, alpha[None], dim=0))
+    with pytest.raises(ValueError, match="alpha must have size 1"):
+        entmax(x, alpha)
+
+
 # very long rows
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator, fits, like, moved
+from .layout import accumulator, fits, like, moved, rowwise
 from .references import applied
 from .softmax import asks, family_backward, softmax
 
@@ -36,9 +36,7 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
         dim: the dimension that sums to one.
     """
     if isinstance(alpha, Tensor):
-        alpha = alpha.to(x.device)
-        if alpha.ndim:
-            alpha = alpha.movedim(dim, -1)
+        alpha = rowwise(alpha.to(x.device), x, dim, "alpha")
         return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), alpha)
     if alpha < 1:
         raise ValueError(f"alpha must be at least 1, not {alpha}")

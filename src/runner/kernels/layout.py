@@ -23,6 +23,14 @@ def like(y: Tensor, x: Tensor) -> Tensor:
     return y.to(x.dtype)
 
 
+def rowwise(v: Tensor, x: Tensor, dim: int, what: str) -> Tensor:
+    """`v` so that it broadcasts against `x` with `dim` moved to the end, where its size must be 1."""
+    v = v[(None,) * (x.ndim - v.ndim)].movedim(dim, -1)
+    if v.shape[-1] != 1:
+        raise ValueError(f"{what} must have size 1 along the dimension that sums to one, not {v.shape[-1]}")
+    return v
+
+
 def dense(x: Tensor) -> Tensor:
     """`x` as (rows, columns) with unit stride along the columns; a copy only where a view cannot be had."""
     x = x.reshape(-1, x.shape[-1])

@@ -24,7 +24,7 @@ def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, d
         bias: added to s log n, as `s`.
         dim: the dimension that sums to one.
     """
-    s, bias = (_rows(v, x, dim) if isinstance(v, Tensor) else v for v in (s, bias))
+    s, bias = (layout.rowwise(accumulator(v), x, dim, "scale and bias") if isinstance(v, Tensor) else v for v in (s, bias))
     x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
@@ -36,14 +36,6 @@ def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, d
         s, bias = (torch.as_tensor(v, dtype=torch.float32, device=x.device).expand(*x.shape[:-1], 1).squeeze(-1) for v in (s, bias))
         y = fused_scalable_softmax(x, s, bias)[0]
     return moved(y, -1, dim)
-
-
-def _rows(v: Tensor, x: Tensor, dim: int) -> Tensor:
-    """`v` so that it broadcasts against `x` with `dim` moved to the end, where its size is 1."""
-    v = accumulator(v)[(None,) * (x.ndim - v.ndim)].movedim(dim, -1)
-    if v.shape[-1] != 1:
-        raise ValueError(f"scale and bias must have size 1 along the dimension that sums to one, not {v.shape[-1]}")
-    return v
 
 
 def _reference(x: Tensor, s: float | Tensor, bias: float | Tensor, softmax=None) -> Tensor:
