@@ -115,8 +115,9 @@ def test_alpha_at_its_ends():
     assert torch.equal(entmax(x, 1.0), softmax(x))
     torch.testing.assert_close(entmax(x, 1.0001), softmax(x), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(entmax(x, torch.tensor(2.0)), sparsemax(x))
-    with pytest.raises(ValueError, match="at least 1"):
-        entmax(x, 0.9)
+    for alpha in (0.9, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="at least 1"):
+            entmax(x, alpha)
 
 
 # both against torch.nn.functional

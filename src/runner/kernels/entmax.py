@@ -38,8 +38,8 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
     if isinstance(alpha, Tensor):
         alpha = rowwise(alpha.to(x.device), x, dim, "alpha")
         return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), alpha)
-    if alpha < 1:
-        raise ValueError(f"alpha must be at least 1, not {alpha}")
+    if not 1 <= alpha < math.inf:
+        raise ValueError(f"alpha must be at least 1 and finite, not {alpha}")
     if alpha == 1:
         return softmax(x, dim)
     if alpha == 2:
