@@ -301,6 +301,18 @@ def test_convergence_on_hard_rows(alpha, values, device):
     torch.testing.assert_close(y.sum(-1), torch.ones_like(y[:, 0]), rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("alpha", [30.0, 200.0])
+def test_ties_under_a_large_alpha_share_the_row(alpha, backend, narrow, device):
+    """The threshold n^(1 - alpha) is less than float32 holds."""
+    for ties in (3, 60, 1000):
+        x = torch.randn(1, 1000, device=device).clamp_max(1)
+        x[:, :ties] = 2
+        expected = (x == 2) / ties
+        torch.testing.assert_close(entmax(x, alpha), expected)
+        x = x[:, :60]
+        torch.testing.assert_close(entmax(x, torch.tensor(alpha)), (x == 2) / min(ties, 60))
+
+
 @pytest.mark.parametrize("op", ["sparsemax", "entmax15"])
 def test_the_closing_step_is_exact(op, device):
     x = torch.randn(200, 60, device=device)

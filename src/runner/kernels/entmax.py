@@ -126,13 +126,12 @@ def _bisect(z: Tensor, alpha: float | Tensor) -> Tensor:
     """For any alpha. What is bisected, on a logarithmic scale, is the largest y, which lies between 1/n and 1 and determines tau = -y ^ (alpha - 1)."""
     high = torch.zeros_like(z[..., :1])
     low = high - math.log(z.shape[-1])
-    tau = high
     for _ in range(60 if z.dtype == torch.float64 else 30):
         middle = (low + high) / 2
         tau = -(middle * (alpha - 1)).exp()
         short = _powers(z - tau, alpha).sum(-1, keepdim=True) < 1
         low, high = middle.where(short, low), high.where(short, middle)
-    return tau
+    return -(high * (alpha - 1)).exp()  # where a large alpha brings low's threshold down to 0, no entry would be above it
 
 
 def _powers(u: Tensor, alpha: float | Tensor) -> Tensor:
