@@ -1,5 +1,6 @@
 """Softpick, Gumbel-softmax and top-k softmax: references against definitions and known answers, kernels against references."""
 
+import math
 import sys
 from functools import partial
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.kernels import dispatch, gumbel_softmax, softmax, softpick, topk_softmax
+from runner.kernels import dispatch, gumbel_softmax, softmax, softpick, sparse_topk_softmax, topk_softmax
 from runner.kernels.gumbel_softmax import _known, _torchs, _words, fused_gumbel_softmax, gumbel_noise, philox
 from runner.kernels.softpick import fused_softpick, softpick_backward
 from runner.kernels.topk_softmax import fused_topk_softmax, topk_softmax_backward
@@ -243,6 +244,16 @@ def test_topk_softmax_edges(backend, device):
     if backend == "triton":
         with pytest.raises(RuntimeError, match="more than 64 entries"):
             topk_softmax(torch.randn(2, 80, device=device), 65)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_topk_of_nan_of_either_sign(sign, backend, device):
+    """x86 gives 0 / 0 the sign bit. Beside ties, which are put in order by their bits."""
+    x = torch.tensor([[1.0, math.copysign(math.nan, sign), 1.0, 1.0]], device=device)
+    values, best = topk_softmax(x, 2, renormalise=True)
+    assert best.tolist() == [[1, 0]]
+    assert values.isnan().all()
+    assert sparse_topk_softmax(x, 2)[0, :2].isnan().all()
 
 
 @pytest.mark.parametrize("renormalise", [False, True])

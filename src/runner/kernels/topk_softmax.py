@@ -48,7 +48,7 @@ def _best(x: Tensor, k: int) -> Tensor:
             return best[..., :k]
     if x.dtype == torch.float64:
         return x.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-    bits = (x.float() + 0.0).view(torch.int32)
+    bits = (x.float() + 0.0).view(torch.int32).where(x == x, 0x7FFFFFFF)  # NaN of either sign first
     key = (bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32
     return (key - torch.arange(x.shape[-1], device=x.device)).topk(k).indices
 

@@ -20,8 +20,9 @@ def _forward(
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     top = tl.max(s, 1)[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
-    # an integer that orders like the logit, then like the column from right to left
+    # an integer that orders like the logit, NaN of either sign above them all, then like the column from right to left
     bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
+    bits = tl.where(s == s, bits, 0x7FFFFFFF)
     key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64) * WIDTH + (WIDTH - 1 - col)
     lowest = -0x7FFFFFFFFFFFFFFF
     key = tl.where(inside, key, lowest)
