@@ -79,6 +79,18 @@ def test_alpha_of_another_shape(device):
         entmax(torch.zeros(1, 32769, device=device), a)
 
 
+@pytest.mark.parametrize("alpha", [1.01, 1.001, 1.0001, 1.00001])
+def test_slope_of_an_alpha_near_one(alpha, backend, device):
+    """The terms of the formula grow as (alpha - 1)^-2, and cancel; against differences in float64."""
+    x, w = torch.randn(8, 50, device=device), torch.randn(8, 50, device=device)
+    a = torch.tensor(alpha, device=device, requires_grad=True)
+    (got,) = torch.autograd.grad((entmax(x, a) * w).sum(), a)
+    at, step = a.double().item(), 1e-3 * (alpha - 1)
+    with dispatch.backend("reference"):
+        up, down = (entmax(x.double(), at + h) for h in (step, -step))
+    assert got.item() == pytest.approx(((up - down) * w).sum().item() / (2 * step), abs=0.02)
+
+
 def test_an_alpha_of_fewer_dimensions_broadcasts_from_the_last(backend, device):
     x, alpha = torch.randn(2, 3, 3, device=device), torch.tensor([[1.2, 1.7, 2.5]], device=device)
     torch.testing.assert_close(entmax(x, alpha, dim=1), torch.stack([entmax(x[..., i], a) for i, a in enumerate(alpha[0].tolist())], -1), rtol=1e-4, atol=1e-5)

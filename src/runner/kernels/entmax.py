@@ -147,13 +147,20 @@ def entmax_gradient(y: Tensor, grad: Tensor, alpha: float | Tensor) -> Tensor:
 
 
 def _alpha_gradient(y: Tensor, grad: Tensor, alpha: Tensor) -> Tensor:
-    support = y > 0
-    safe = y.where(support, 1)
-    s = (safe ** (2 - alpha)).where(support, 0)
-    total = s.sum(-1, keepdim=True)
-    share = s / total.where(total > 0, 1)
-    entropy = -y * safe.log()
-    d = (y - share) / (alpha - 1) ** 2 + (entropy - share * entropy.sum(-1, keepdim=True)) / (alpha - 1)
+    """Correia et al. 2019, proposition 1, whose terms grow without bound and cancel as alpha falls to 1; here they have cancelled.
+
+    With e = (1 - alpha) log y, s = y^(2 - alpha) is y + y e + bend, and bend, of the order of (alpha - 1)^2, a series where e is small.
+    """
+    safe = y.where(y > 0, 1)
+    log_y = safe.log()
+    e = (1 - alpha) * log_y
+    small, series = e.clamp_max(0.5), 1
+    for n in range(16 if y.dtype == torch.float64 else 9, 2, -1):
+        series = 1 + small / n * series
+    bend = (y * small.square() / 2 * series).where(e < 0.5, (safe ** (2 - alpha)).where(y > 0, 0) - y - y * e)
+    rise = bend + y * e
+    more, curve, mean = (v.sum(-1, keepdim=True) for v in (rise, bend, y * log_y))
+    d = ((y * curve - bend) / (alpha - 1) ** 2 + (rise * mean - y * log_y * more) / (alpha - 1)) / (1 + more)
     return (grad * d).sum_to_size(alpha.shape)
 
 

@@ -151,9 +151,20 @@ def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, H
     share = s / tl.where(total > 0, total, 1.0)
     dot = tl.sum(share * g, 1)[:, None]
     tl.store(out + row * cols + col, (s * (g - dot)).to(out.dtype.element_ty), inside)
-    surprise = v * log_v * -0.6931471805599453
-    surprise -= share * tl.sum(surprise, 1)[:, None]
-    tl.store(slope + row, tl.sum(g * ((v - share) / (a - 1) + surprise), 1)[:, None] / (a - 1), row < rows)
+    # the slope in alpha without the large terms that cancel near 1, see _alpha_gradient
+    log_v = log_v * 0.6931471805599453
+    e = (1 - a) * log_v
+    small = tl.minimum(e, 0.5)
+    series = tl.zeros_like(v) + 1.0
+    for n in tl.static_range(7):
+        series = 1.0 + small / (9 - n) * series
+    bend = tl.where(e < 0.5, v * small * small * 0.5 * series, s - v - v * e)
+    rise = bend + v * e
+    more = tl.sum(rise, 1)[:, None]
+    curve = tl.sum(bend, 1)[:, None]
+    mean = tl.sum(v * log_v, 1)[:, None]
+    d = (v * curve - bend) / (a - 1) + rise * mean - v * log_v * more
+    tl.store(slope + row, tl.sum(g * d, 1)[:, None] / ((a - 1) * (1 + more)), row < rows)
 
 
 @triton.jit
