@@ -215,6 +215,15 @@ def test_a_temperature_in_a_tensor_is_as_exact_as_a_number(f, dtype, backend, de
         torch.testing.assert_close(a, b, **tolerance)
 
 
+def test_a_mask_whose_columns_lie_far_apart(device):
+    """Of 2^30 bytes each, of which three are touched; the last lies beyond what 32 bits address."""
+    mask = torch.empty(3, 2**30, dtype=torch.bool, device=device)[:, :1].T
+    mask[:] = torch.tensor([True, False, True])
+    x = torch.zeros(1, 3, device=device)
+    with dispatch.backend("triton"):
+        assert softmax(x, mask=mask).tolist() == [[0.5, 0, 0.5]]
+
+
 # the router
 
 
