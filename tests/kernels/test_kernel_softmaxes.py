@@ -180,6 +180,19 @@ def test_integers_are_refused(name):
         ROWS[name][1](torch.arange(5))
 
 
+@pytest.mark.parametrize("name", ["scalable", "adaptive", "sparse_topk"])
+def test_a_row_of_the_lowest_numbers_is_not_masked(name, backend, device):
+    """As attention masks that add finfo.min leave it; a scale above 1 must not make NaN of it."""
+    f = partial(scalable_softmax, s=2.0) if name == "scalable" else ROWS[name][1]
+    x = torch.full((2, 3), torch.finfo(torch.float32).min, device=device)
+    x[1, 2] = -torch.inf
+    x.requires_grad_()
+    y = f(x)
+    torch.testing.assert_close(y, torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], device=device))
+    y[:, 0].sum().backward()
+    assert x.grad.isfinite().all()
+
+
 @every
 def test_second_derivative(name, device):
     f = ROWS[name][1]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
+from .entmax import _shifted
 from .layout import accumulator, like, moved
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, softmax
+from .softmax import REFERENCES, asks, softmax, whole
 
 
 def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, dim: int = -1) -> Tensor:
@@ -42,7 +43,10 @@ def _reference(x: Tensor, s: float | Tensor, bias: float | Tensor, softmax=None)
     """`softmax` is that of the scaled scores; plain torch unless another is given."""
     z = accumulator(x)
     if softmax is None and not masked(z):
-        return like((z * (s * math.log(z.shape[-1]) + bias)).softmax(-1), x)
+        y = (z * (s * math.log(z.shape[-1]) + bias)).softmax(-1)
+        if whole(y):  # a row of the lowest numbers, which the scale makes -inf, is NaN
+            return like(y, x)
+    z = _shifted(z)
     live = x != -torch.inf
     n = live.to(z.dtype).sum(-1, keepdim=True)
     scale = s * n.clamp_min(1).log() + bias
