@@ -105,6 +105,30 @@ def test_softpick_is_its_definition(backend, device):
     assert not softpick(-x.abs()).any()
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1e-5, 1e-3, 0.1, 10.0, 1000.0])
+def test_softpick_of_small_scores_keeps_their_digits(scale, backend, device):
+    """exp(x) - 1 loses all of x below 1e-7."""
+    x = torch.randn(4, 30, device=device) * scale
+    e = x.double().expm1() if scale < 50 else (x.double() - x.double().amax(-1, keepdim=True)).exp()
+    expected = e.where(x > 0, 0) / (e.abs().where((x > 0) | torch.tensor(scale < 50, device=device), 0).sum(-1, keepdim=True) + 1e-6 * (scale < 50))
+    torch.testing.assert_close(softpick(x), expected.float(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 300.0])
+def test_softpick_gradients_over_scales(scale, device):
+    """First and second, where the reference shifts the exponentials and where it need not."""
+    x = torch.randn(3, 6, dtype=torch.float64) * scale
+    found = []
+    for choice, dtype in (("reference", torch.float64), ("triton", torch.float32)):
+        z = x.to(device, dtype, copy=True).requires_grad_()
+        with dispatch.backend(choice):
+            (plain,) = torch.autograd.grad(softpick(z)[:, 0].sum(), z)
+            (first,) = torch.autograd.grad(softpick(z)[:, 0].sum(), z, create_graph=True)
+            found.append([v.double() for v in (plain, first, *torch.autograd.grad((first * x.to(first)).sum(), z))])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6 * b.abs().max().clamp_min(1e-3).item())
+
+
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=1, max_size=40))
 def test_softpick_properties(values):
