@@ -270,6 +270,18 @@ def test_topk_softmax_edges(backend, device):
             topk_softmax(torch.randn(2, 80, device=device), 65)
 
 
+def test_topk_softmax_gradient_does_not_depend_on_a_shift(device):
+    """4096 is far above the logits' differences, and added without rounding."""
+    x = torch.randint(-20, 20, (5, 30), device=device) / 64
+    found = []
+    for shift in (0, 4096):
+        z = (x + shift).requires_grad_()
+        with dispatch.backend("triton"):
+            values, _ = topk_softmax(z, 4, temperature=0.1)
+        found += torch.autograd.grad((values * torch.arange(4, device=device)).sum(), z)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_topk_of_nan_of_either_sign(sign, backend, device):
     """x86 gives 0 / 0 the sign bit. Beside ties, which are put in order by their bits."""

@@ -55,7 +55,7 @@ def _best(x: Tensor, k: int) -> Tensor:
 
 @dispatch.kernel("topk_softmax")
 def fused_topk_softmax(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, indices, and the log-partition of each row."""
+    """Values, indices, and the log-partition of each row less its maximum."""
     from . import topk_softmax_triton
 
     return topk_softmax_triton.forward(x, k, temperature, renormalise)

@@ -45,7 +45,7 @@ def _forward(
     inside = (row < rows) & (each < k)
     tl.store(values + at, (value / total).to(values.dtype.element_ty), inside)
     tl.store(best + at, WIDTH - 1 - lane, inside)
-    tl.store(log_z + row, top * scale + tl.log(total), row < rows)
+    tl.store(log_z + row, tl.log(total), row < rows)  # less the maximum, beside which large logits would round it
 
 
 @triton.jit
@@ -64,7 +64,9 @@ def _backward(
     d = tl.zeros([HEIGHT, WIDTH], tl.float32)
     if not RENORMALISE:
         s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-        d -= tl.exp(s * scale - tl.load(log_z + row, row < rows, other=0.0)) * dot
+        top = tl.max(s, 1)[:, None]
+        top = tl.where(top == float("-inf"), 0.0, top)
+        d -= tl.exp((s - top) * scale - tl.load(log_z + row, row < rows, other=0.0)) * dot
     for j in range(k):
         at = tl.load(best + row * k + j, row < rows, other=0).to(tl.int32)
         value = tl.load(values + row * k + j, row < rows, other=0.0).to(tl.float32)
@@ -76,7 +78,7 @@ def _backward(
 
 
 def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, indices and log-partitions along the last dimension of `x`."""
+    """Values, indices and log-partitions less the maximum along the last dimension of `x`."""
     lead = x.shape[:-1]
     values = torch.empty(*lead, k, dtype=x.dtype, device=x.device)
     best = torch.empty(*lead, k, dtype=torch.int64, device=x.device)
