@@ -79,6 +79,26 @@ def test_alpha_of_another_shape(device):
         entmax(torch.zeros(1, 32769, device=device), a)
 
 
+@pytest.mark.parametrize("alpha", [1.01, 1.001, 1.0001, 1.00001])
+def test_slope_of_an_alpha_near_one(alpha, backend, device):
+    """The terms of the formula grow as (alpha - 1)^-2, and cancel; against differences in float64."""
+    x, w = torch.randn(8, 50, device=device), torch.randn(8, 50, device=device)
+    a = torch.tensor(alpha, device=device, requires_grad=True)
+    (got,) = torch.autograd.grad((entmax(x, a) * w).sum(), a)
+    at, step = a.double().item(), 1e-3 * (alpha - 1)
+    with dispatch.backend("reference"):
+        up, down = (entmax(x.double(), at + h) for h in (step, -step))
+    assert got.item() == pytest.approx(((up - down) * w).sum().item() / (2 * step), abs=0.02)
+
+
+def test_an_alpha_of_fewer_dimensions_broadcasts_from_the_last(backend, device):
+    x, alpha = torch.randn(2, 3, 3, device=device), torch.tensor([[1.2, 1.7, 2.5]], device=device)
+    torch.testing.assert_close(entmax(x, alpha, dim=1), torch.stack([entmax(x[..., i], a) for i, a in enumerate(alpha[0].tolist())], -1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(entmax(x, alpha, dim=-3), entmax(x, alpha[None], dim=0))
+    with pytest.raises(ValueError, match="alpha must have size 1"):
+        entmax(x, alpha)
+
+
 # very long rows
 
 
@@ -177,6 +197,31 @@ def test_half_precision_masks(dtype, backend, device):
     expected = (x.double() + mask.double()).softmax(-1)
     torch.testing.assert_close(softmax(x, mask=mask).double(), expected, rtol=2e-2, atol=1e-3)
     assert not softmax(x, mask=mask)[..., ::3].any()
+
+
+@pytest.mark.parametrize("f", SOFT, **by_name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_temperature_in_a_tensor_is_as_exact_as_a_number(f, dtype, backend, device):
+    """Also where scores in 16 bits would be rounded by more than their differences, or overflow."""
+    x = torch.tensor([[1.0, 1.0078125, 0.9921875], [1e4, 0.0, -1e4]], device=device, dtype=dtype).requires_grad_()
+    found = []
+    for t in (0.125, torch.tensor(0.125, device=device)):
+        y = f(x, temperature=t)
+        assert y.dtype == dtype
+        y = y.masked_fill(y == -torch.inf, 0)
+        found.append((y, torch.autograd.grad(y[:, 0].sum(), x)[0]))
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 1e-2}
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, **tolerance)
+
+
+def test_a_mask_whose_columns_lie_far_apart(device):
+    """Of 2^30 bytes each, of which three are touched; the last lies beyond what 32 bits address."""
+    mask = torch.empty(3, 2**30, dtype=torch.bool, device=device)[:, :1].T
+    mask[:] = torch.tensor([True, False, True])
+    x = torch.zeros(1, 3, device=device)
+    with dispatch.backend("triton"):
+        assert softmax(x, mask=mask).tolist() == [[0.5, 0, 0.5]]
 
 
 # the router

@@ -81,6 +81,27 @@ def test_newton_and_bisection_find_the_same_threshold(alpha, scale, cols):
     torch.testing.assert_close(total(newton), torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-15 / (alpha - 1) + 1e-14)
 
 
+@every
+def test_nan_of_one_row_changes_no_other(op, backend, device):
+    x = torch.randn(4, 3000, device=device) * 3
+    alone = MAPPINGS[op](x[1:])
+    x[0, 0] = torch.nan
+    torch.testing.assert_close(MAPPINGS[op](x)[1:], alone, rtol=1e-5, atol=1e-6)
+
+
+@every
+def test_integers_are_refused(op):
+    with pytest.raises(TypeError, match=r"float type, not torch\.int64"):
+        MAPPINGS[op](torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_an_integer_mask_is_refused(dtype, backend, device):
+    """Added as numbers, its ones and zeros would mask nothing."""
+    with pytest.raises(TypeError, match="mask must be boolean or float"):
+        softmax(torch.randn(3, device=device), mask=torch.tensor([1, 0, 1], dtype=dtype, device=device))
+
+
 def test_entmax_where_newton_is_too_slow_is_bisected(monkeypatch):
     x = torch.randn(5, 9)
     monkeypatch.setattr(sys.modules[_newton.__module__], "_newton", lambda z, alpha: None)
@@ -94,8 +115,9 @@ def test_alpha_at_its_ends():
     assert torch.equal(entmax(x, 1.0), softmax(x))
     torch.testing.assert_close(entmax(x, 1.0001), softmax(x), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(entmax(x, torch.tensor(2.0)), sparsemax(x))
-    with pytest.raises(ValueError, match="at least 1"):
-        entmax(x, 0.9)
+    for alpha in (0.9, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="at least 1"):
+            entmax(x, alpha)
 
 
 # both against torch.nn.functional
@@ -277,6 +299,18 @@ def test_convergence_on_hard_rows(alpha, values, device):
         y = entmax(x, alpha)
     torch.testing.assert_close(y.double(), entmax(x.double(), alpha), rtol=2e-4, atol=1e-6)
     torch.testing.assert_close(y.sum(-1), torch.ones_like(y[:, 0]), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [30.0, 200.0])
+def test_ties_under_a_large_alpha_share_the_row(alpha, backend, narrow, device):
+    """The threshold n^(1 - alpha) is less than float32 holds."""
+    for ties in (3, 60, 1000):
+        x = torch.randn(1, 1000, device=device).clamp_max(1)
+        x[:, :ties] = 2
+        expected = (x == 2) / ties
+        torch.testing.assert_close(entmax(x, alpha), expected)
+        x = x[:, :60]
+        torch.testing.assert_close(entmax(x, torch.tensor(alpha)), (x == 2) / min(ties, 60))
 
 
 @pytest.mark.parametrize("op", ["sparsemax", "entmax15"])

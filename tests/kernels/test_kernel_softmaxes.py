@@ -167,6 +167,33 @@ def test_masked_entries_are_as_if_absent(name, backend, device):
 
 
 @every
+def test_nan_of_one_row_changes_no_other(name, backend, device):
+    f = ROWS[name][1]
+    x = torch.randn(3, 6, device=device)
+    x[:, ::3], x[1, 1] = -torch.inf, torch.nan
+    torch.testing.assert_close(f(x)[::2], f(x[::2]))
+
+
+@every
+def test_integers_are_refused(name):
+    with pytest.raises(TypeError, match=r"float type, not torch\.int64"):
+        ROWS[name][1](torch.arange(5))
+
+
+@pytest.mark.parametrize("name", ["scalable", "adaptive", "sparse_topk"])
+def test_a_row_of_the_lowest_numbers_is_not_masked(name, backend, device):
+    """As attention masks that add finfo.min leave it; a scale above 1 must not make NaN of it."""
+    f = partial(scalable_softmax, s=2.0) if name == "scalable" else ROWS[name][1]
+    x = torch.full((2, 3), torch.finfo(torch.float32).min, device=device)
+    x[1, 2] = -torch.inf
+    x.requires_grad_()
+    y = f(x)
+    torch.testing.assert_close(y, torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], device=device))
+    y[:, 0].sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@every
 def test_second_derivative(name, device):
     f = ROWS[name][1]
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)

@@ -54,9 +54,9 @@ def _reference(x: Tensor, polynomial: list[float], threshold: float, kernels: bo
         value = value * entropy + c
     inverse = torch.where(entropy > threshold, value.clamp_min(1), 1)
     if surprise is log_p:
-        return like(over_rows(torch.softmax, s * inverse), x)
+        return like(over_rows(torch.softmax, log_p * inverse), x)  # a row of the lowest numbers would overflow
     live = s != -torch.inf
-    s = (s.where(live, 0) * inverse).masked_fill(~live, -torch.inf)
+    s = (surprise * inverse).masked_fill(~live, -torch.inf)
     return like(softmax(s) if kernels else REFERENCES["softmax"](s), x)
 
 

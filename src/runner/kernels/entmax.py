@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import accumulator, fits, like, moved
+from .layout import accumulator, fits, like, moved, rowwise
 from .references import applied
 from .softmax import asks, family_backward, softmax
 
@@ -36,12 +36,10 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
         dim: the dimension that sums to one.
     """
     if isinstance(alpha, Tensor):
-        alpha = alpha.to(x.device)
-        if alpha.ndim:
-            alpha = alpha.movedim(dim, -1)
+        alpha = rowwise(alpha.to(x.device), x, dim, "alpha")
         return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), alpha)
-    if alpha < 1:
-        raise ValueError(f"alpha must be at least 1, not {alpha}")
+    if not 1 <= alpha < math.inf:
+        raise ValueError(f"alpha must be at least 1 and finite, not {alpha}")
     if alpha == 1:
         return softmax(x, dim)
     if alpha == 2:
@@ -119,7 +117,7 @@ def _newton(z: Tensor, alpha: float) -> Tensor | None:
         total = u.mul_(slope).sum(-1, keepdim=True).clamp_min_(1)
         step = torch.expm1(total.log().mul_(1 - alpha)).mul_(total).div_(slope.sum(-1, keepdim=True).clamp_min_(1))  # downwards
         tau = tau - step
-        if not step.amin().item() < -4 * torch.finfo(z.dtype).eps:
+        if not (step < -4 * torch.finfo(z.dtype).eps).any():  # a row that is NaN does not move
             return tau
     return None
 
@@ -128,13 +126,12 @@ def _bisect(z: Tensor, alpha: float | Tensor) -> Tensor:
     """For any alpha. What is bisected, on a logarithmic scale, is the largest y, which lies between 1/n and 1 and determines tau = -y ^ (alpha - 1)."""
     high = torch.zeros_like(z[..., :1])
     low = high - math.log(z.shape[-1])
-    tau = high
     for _ in range(60 if z.dtype == torch.float64 else 30):
         middle = (low + high) / 2
         tau = -(middle * (alpha - 1)).exp()
         short = _powers(z - tau, alpha).sum(-1, keepdim=True) < 1
         low, high = middle.where(short, low), high.where(short, middle)
-    return tau
+    return -(high * (alpha - 1)).exp()  # where a large alpha brings low's threshold down to 0, no entry would be above it
 
 
 def _powers(u: Tensor, alpha: float | Tensor) -> Tensor:
@@ -150,13 +147,20 @@ def entmax_gradient(y: Tensor, grad: Tensor, alpha: float | Tensor) -> Tensor:
 
 
 def _alpha_gradient(y: Tensor, grad: Tensor, alpha: Tensor) -> Tensor:
-    support = y > 0
-    safe = y.where(support, 1)
-    s = (safe ** (2 - alpha)).where(support, 0)
-    total = s.sum(-1, keepdim=True)
-    share = s / total.where(total > 0, 1)
-    entropy = -y * safe.log()
-    d = (y - share) / (alpha - 1) ** 2 + (entropy - share * entropy.sum(-1, keepdim=True)) / (alpha - 1)
+    """Correia et al. 2019, proposition 1, whose terms grow without bound and cancel as alpha falls to 1; here they have cancelled.
+
+    With e = (1 - alpha) log y, s = y^(2 - alpha) is y + y e + bend, and bend, of the order of (alpha - 1)^2, a series where e is small.
+    """
+    safe = y.where(y > 0, 1)
+    log_y = safe.log()
+    e = (1 - alpha) * log_y
+    small, series = e.clamp_max(0.5), 1
+    for n in range(16 if y.dtype == torch.float64 else 9, 2, -1):
+        series = 1 + small / n * series
+    bend = (y * small.square() / 2 * series).where(e < 0.5, (safe ** (2 - alpha)).where(y > 0, 0) - y - y * e)
+    rise = bend + y * e
+    more, curve, mean = (v.sum(-1, keepdim=True) for v in (rise, bend, y * log_y))
+    d = ((y * curve - bend) / (alpha - 1) ** 2 + (rise * mean - y * log_y * more) / (alpha - 1)) / (1 + more)
     return (grad * d).sum_to_size(alpha.shape)
 
 

@@ -4,7 +4,8 @@ With z = (alpha - 1)(x - max x), u = [z - tau]_+ and p = 1 / (alpha - 1), the th
 and falls in tau, so that Newton climbs from tau = -1 without overshooting, and the product of residual and slope falls at least fourfold
 a step: some 32 steps exhaust float32 at a million columns; normal logits take 2 to 13. Sparsemax stops when its support stays. Both it
 and entmax-1.5 close with the exact solution on the support. For alpha > 2 ("steep") the largest y lies between 1/n and 1 and determines
-tau = -y^(alpha - 1): it is bisected, geometrically.
+tau = -y^(alpha - 1): it is bisected, geometrically. The search closes with the upper end: at the lower one a large alpha may bring tau
+down to 0, and no entry would be above it.
 """
 
 import torch
@@ -109,6 +110,10 @@ def project(z, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr):
         moving = (tl.max(tl.max(open.to(tl.int32), 1), 0) > 0) & (step < STEPS)
     if KIND == "entmax15":
         size = tl.sum(tl.where(z > tau, 1.0, 0.0), 1)[:, None]
+    if KIND == "steep":
+        tau = _middle(high, high, p)
+        powers, slopes = _terms(z, tau, p, KIND)
+        total = tl.sum(powers, 1)[:, None]
     tau = _close(tau, total, slope, size, KIND)
     return _value(z, tau, total, p, KIND)
 
@@ -146,9 +151,20 @@ def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, H
     share = s / tl.where(total > 0, total, 1.0)
     dot = tl.sum(share * g, 1)[:, None]
     tl.store(out + row * cols + col, (s * (g - dot)).to(out.dtype.element_ty), inside)
-    surprise = v * log_v * -0.6931471805599453
-    surprise -= share * tl.sum(surprise, 1)[:, None]
-    tl.store(slope + row, tl.sum(g * ((v - share) / (a - 1) + surprise), 1)[:, None] / (a - 1), row < rows)
+    # the slope in alpha without the large terms that cancel near 1, see _alpha_gradient
+    log_v = log_v * 0.6931471805599453
+    e = (1 - a) * log_v
+    small = tl.minimum(e, 0.5)
+    series = tl.zeros_like(v) + 1.0
+    for n in tl.static_range(7):
+        series = 1.0 + small / (9 - n) * series
+    bend = tl.where(e < 0.5, v * small * small * 0.5 * series, s - v - v * e)
+    rise = bend + v * e
+    more = tl.sum(rise, 1)[:, None]
+    curve = tl.sum(bend, 1)[:, None]
+    mean = tl.sum(v * log_v, 1)[:, None]
+    d = (v * curve - bend) / (a - 1) + rise * mean - v * log_v * more
+    tl.store(slope + row, tl.sum(g * d, 1)[:, None] / ((a - 1) * (1 + more)), row < rows)
 
 
 @triton.jit
@@ -206,6 +222,9 @@ def _forward_wide(x, y, kept, rows, cols, x_stride, scale, p, lowest, KIND: tl.c
             moving = open & (step < STEPS)
         if KIND == "entmax15":
             size = within
+        if KIND == "steep":
+            tau = _middle(high, high, p)
+            total, slope, within = _sums(kept, found, top, scale, tau, p, KIND, CHUNK)
         tau = _close(tau, total, slope, size, KIND)
         for start in tl.range(0, cols, CHUNK, num_stages=3):
             col = start + tl.arange(0, CHUNK)

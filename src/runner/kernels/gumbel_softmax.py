@@ -25,7 +25,7 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
         x: logits of any shape (float32, bfloat16, float16; any float in the reference). -inf excludes a category. Rows over
             32,768 columns make the noise first and go through `softmax`.
         tau: temperature, positive.
-        hard: give the one-hot sample, with the gradient of the relaxed one.
+        hard: give the one-hot sample, with the gradient of the relaxed one; zeros where all categories are excluded.
         dim: the dimension of the categories.
         seed: an integer or a zero-dimensional integer tensor. None draws one from torch's generator of the device of `x`.
     """
@@ -35,6 +35,9 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
         seed = torch.randint(2**62, (), device=x.device)
     elif not isinstance(seed, Tensor):
         seed = torch.full((), seed, dtype=torch.int64, device=x.device)
+    given = x
+    if hard:  # weights rounded to 16 bits tie, and the first of them would win too often
+        x = accumulator(x)
     x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
@@ -45,8 +48,10 @@ def gumbel_softmax(x: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -
         s = s + like(gumbel_noise(x.shape, seed, x.device), s)
         y = like((softmax if fused else REFERENCES["softmax"])(s if tau == 1 else s / tau), x)
     if hard and y.shape[-1]:
-        y = torch.zeros_like(y).scatter(-1, y.detach().argmax(-1, keepdim=True), 1) + (y - y.detach())
-    return moved(y, -1, dim)
+        best = y.detach().argmax(-1, keepdim=True)
+        one = (y.detach().gather(-1, best) > 0).to(y.dtype)  # but 0 in a row that excludes all
+        y = torch.zeros_like(y).scatter(-1, best, one) + (y - y.detach())
+    return like(moved(y, -1, dim), given)
 
 
 def gumbel_noise(shape: tuple[int, ...], seed: int | Tensor, device: torch.device | str = "cpu") -> Tensor:

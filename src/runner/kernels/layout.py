@@ -15,8 +15,20 @@ def moved(x: Tensor, source: int, to: int) -> Tensor:
 
 
 def like(y: Tensor, x: Tensor) -> Tensor:
-    """`y` in the dtype of `x`."""
-    return y if y.dtype == x.dtype else y.to(x.dtype)
+    """`y` in the dtype of `x`, which must be a float: integers would cut weights down to zero."""
+    if y.dtype == x.dtype:
+        return y
+    if not x.is_floating_point():
+        raise TypeError(f"the input must be of a float type, not {x.dtype}")
+    return y.to(x.dtype)
+
+
+def rowwise(v: Tensor, x: Tensor, dim: int, what: str) -> Tensor:
+    """`v` so that it broadcasts against `x` with `dim` moved to the end, where its size must be 1."""
+    v = v[(None,) * (x.ndim - v.ndim)].movedim(dim, -1)
+    if v.shape[-1] != 1:
+        raise ValueError(f"{what} must have size 1 along the dimension that sums to one, not {v.shape[-1]}")
+    return v
 
 
 def dense(x: Tensor) -> Tensor:

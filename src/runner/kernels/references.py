@@ -58,5 +58,5 @@ def kept(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked(s: Tensor) -> bool:
-    """Whether an entry is -inf; True also where the question would cost more than the answer saves."""
-    return not asks(s) or (s.numel() > 0 and s.detach().amin().item() == -math.inf)
+    """Whether an entry is -inf; True also where the question would cost more than the answer saves, or a NaN hides the answer."""
+    return not asks(s) or (s.numel() > 0 and not s.detach().amin().item() > -math.inf)

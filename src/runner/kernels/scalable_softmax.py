@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from . import dispatch, layout
+from .entmax import _shifted
 from .layout import accumulator, like, moved
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, over_rows, softmax
+from .softmax import REFERENCES, asks, over_rows, softmax, whole
 
 
 def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, dim: int = -1) -> Tensor:
@@ -24,7 +25,7 @@ def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, d
         bias: added to s log n, as `s`.
         dim: the dimension that sums to one.
     """
-    s, bias = (_rows(v, x, dim) if isinstance(v, Tensor) else v for v in (s, bias))
+    s, bias = (layout.rowwise(accumulator(v), x, dim, "scale and bias") if isinstance(v, Tensor) else v for v in (s, bias))
     x = moved(x, dim, -1)
     if x.shape[-1] == 0:
         y = x.clone()
@@ -38,19 +39,14 @@ def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, d
     return moved(y, -1, dim)
 
 
-def _rows(v: Tensor, x: Tensor, dim: int) -> Tensor:
-    """`v` so that it broadcasts against `x` with `dim` moved to the end, where its size is 1."""
-    v = accumulator(v)[(None,) * (x.ndim - v.ndim)].movedim(dim, -1)
-    if v.shape[-1] != 1:
-        raise ValueError(f"scale and bias must have size 1 along the dimension that sums to one, not {v.shape[-1]}")
-    return v
-
-
 def _reference(x: Tensor, s: float | Tensor, bias: float | Tensor, softmax=None) -> Tensor:
     """`softmax` is that of the scaled scores; plain torch unless another is given."""
     z = accumulator(x)
     if softmax is None and not masked(z):
-        return like(over_rows(torch.softmax, z * (s * math.log(z.shape[-1]) + bias)), x)
+        y = over_rows(torch.softmax, z * (s * math.log(z.shape[-1]) + bias))
+        if whole(y):  # a row of the lowest numbers, which the scale makes -inf, is NaN
+            return like(y, x)
+    z = _shifted(z)
     live = x != -torch.inf
     n = live.to(z.dtype).sum(-1, keepdim=True)
     scale = s * n.clamp_min(1).log() + bias

@@ -10,6 +10,13 @@ from .dispatch import count
 
 
 @triton.jit
+def _shifted(s):
+    """Less the row's maximum, so that a scale does not make -inf of a row of the lowest numbers."""
+    top = tl.max(s, 1)[:, None]
+    return s - tl.where(top == float("-inf"), 0.0, top)
+
+
+@triton.jit
 def _softmax(s, scale):
     """Of the scaled scores. A scale may be zero or negative, and -inf stays what it is."""
     live = s != float("-inf")
@@ -25,7 +32,7 @@ def _forward(x, scale, bias, y, log_n, rows, cols, x_stride, HEIGHT: tl.constexp
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    s = _shifted(tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32))
     n = tl.sum((s != float("-inf")).to(tl.int32), 1)[:, None]
     log = tl.log(tl.where(n == 0, 1, n).to(tl.float32))
     p = _softmax(s, tl.load(scale + row, row < rows, other=0.0) * log + tl.load(bias + row, row < rows, other=0.0))
@@ -38,7 +45,7 @@ def _backward(grad, x, scale, out, slope, rows, cols, grad_stride, x_stride, HEI
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    s = _shifted(tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32))
     g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
     c = tl.load(scale + row, row < rows, other=0.0)
     p = _softmax(s, c)

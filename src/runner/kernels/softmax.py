@@ -104,21 +104,25 @@ def scores(x: Tensor, temperature: float, mask: Tensor | None, causal: bool) -> 
 def _normalise(kind: str, x: Tensor, dim: int, temperature: float | Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     if causal and (x.ndim < 2 or dim % x.ndim != x.ndim - 1):
         raise ValueError("causal needs at least two dimensions and dim=-1")
+    given = x
     if isinstance(temperature, Tensor):
-        x, temperature = (x / temperature).to(x.dtype), 1.0
+        x = accumulator(x)  # scores, which 16 bits could not hold
+        x, temperature = like(x / temperature, x), 1.0
     elif not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
     if mask is not None:
+        if mask.dtype != torch.bool and not mask.is_floating_point():
+            raise TypeError(f"mask must be boolean or float, not {mask.dtype}")
         mask = mask.broadcast_to(x.shape).movedim(dim, -1)
     moved = dim not in (-1, x.ndim - 1)
     if moved:
         x = x.movedim(dim, -1)
     if x.shape[-1] == 0:
-        y = x.clone()
+        y = like(x.clone(), given)
     elif dispatch.fused(kind, x):
-        y = fused_softmax(x, mask, temperature, causal, kind)
+        y = like(fused_softmax(x, mask, temperature, causal, kind), given)
     else:
-        y = like(REFERENCES[kind](scores(x, temperature, mask, causal)), x)
+        y = like(REFERENCES[kind](scores(x, temperature, mask, causal)), given)
     return y.movedim(-1, dim) if moved else y
 
 

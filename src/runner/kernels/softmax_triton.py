@@ -119,6 +119,8 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
     how, sizes, strides, mask_col = "none", [1, 1, 1], [0, 0, 0], 0
     if mask is not None:
         how = "keep" if mask.dtype == torch.bool else "add"
+        if mask.stride(-1) * mask.shape[-1] >= 2**31:  # the kernels' columns have 32 bits
+            mask = mask.contiguous()
         mask, sizes, strides = layout.broadcast_strides(mask.view(torch.uint8) if how == "keep" else mask)
         mask_col = mask.stride(-1)
     x = layout.dense(x)

@@ -10,6 +10,7 @@ from torch import Tensor
 from . import dispatch
 from .layout import accumulator, fits, like, moved
 from .references import masked
+from .softmax import asks
 
 
 def softpick(x: Tensor, dim: int = -1, eps: float = 1e-6) -> Tensor:
@@ -25,13 +26,20 @@ def softpick(x: Tensor, dim: int = -1, eps: float = 1e-6) -> Tensor:
 
 
 def _reference(x: Tensor, eps: float) -> Tensor:
-    low = x.detach().amax(-1, keepdim=True).clamp_min_(0).neg_()
-    one = low.exp()
-    e = (x + low).exp_() - one
+    e, one = _rise(x, x.detach().amax(-1, keepdim=True))
     size = e.abs()
     if masked(x):
         size = size.where(x != -torch.inf, 0)
     return e.relu() / torch.add(size.sum(-1, keepdim=True), one, alpha=eps)
+
+
+def _rise(x: Tensor, top: Tensor) -> tuple[Tensor, float | Tensor]:
+    """exp(x) - 1 and 1, relative to the exponential of the row's maximum where that is large. Small scores keep all their digits."""
+    if asks(x) and (top < 64).all():
+        return x.expm1(), 1.0
+    low = -top.clamp_min(0)
+    below = torch.expm1(-x.abs()) * (torch.relu(x) + low).exp()
+    return below.where(x < 0, -below), low.exp()
 
 
 @dispatch.kernel("softpick")
@@ -69,9 +77,9 @@ def _backward(ctx, grad, *_):
     x, top, total = ctx.saved_tensors
     if torch.is_grad_enabled():  # a second derivative was asked for
         s = accumulator(x)
-        y, e = _reference(s, ctx.eps), (s - top[..., None]).exp()
-        one = (-top).exp()[..., None]
-        whole = (e - one).abs().where(s != -torch.inf, 0).sum(-1, keepdim=True) + ctx.eps * one
+        y, (rise, one) = _reference(s, ctx.eps), _rise(s, top[..., None])
+        e = rise + one
+        whole = rise.abs().where(s != -torch.inf, 0).sum(-1, keepdim=True) + ctx.eps * one
         return ((grad * (s > 0) - s.sign() * (grad * y).sum(-1, keepdim=True)) * e / whole).to(x.dtype), None
     return softpick_backward(grad, x, top, total), None
 

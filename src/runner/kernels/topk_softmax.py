@@ -57,14 +57,14 @@ def _best(x: Tensor, k: int) -> Tensor:
             return best[..., :k]
     if x.dtype == torch.float64:
         return x.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-    bits = (x.float() + 0.0).view(torch.int32)
+    bits = (x.float() + 0.0).view(torch.int32).where(x == x, 0x7FFFFFFF)  # NaN of either sign first
     key = (bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32
     return (key - torch.arange(x.shape[-1], device=x.device)).topk(k).indices
 
 
 @dispatch.kernel("topk_softmax")
 def fused_topk_softmax(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, indices, and the log-partition of each row."""
+    """Values, indices, and the log-partition of each row less its maximum."""
     from . import topk_softmax_triton
 
     return topk_softmax_triton.forward(x, k, temperature, renormalise)

@@ -20,8 +20,9 @@ def _forward(
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     top = tl.max(s, 1)[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
-    # an integer that orders like the logit, then like the column from right to left
+    # an integer that orders like the logit, NaN of either sign above them all, then like the column from right to left
     bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
+    bits = tl.where(s == s, bits, 0x7FFFFFFF)
     key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64) * WIDTH + (WIDTH - 1 - col)
     lowest = -0x7FFFFFFFFFFFFFFF
     key = tl.where(inside, key, lowest)
@@ -44,7 +45,7 @@ def _forward(
     inside = (row < rows) & (each < k)
     tl.store(values + at, (value / total).to(values.dtype.element_ty), inside)
     tl.store(best + at, WIDTH - 1 - lane, inside)
-    tl.store(log_z + row, top * scale + tl.log(total), row < rows)
+    tl.store(log_z + row, tl.log(total), row < rows)  # less the maximum, beside which large logits would round it
 
 
 @triton.jit
@@ -63,7 +64,9 @@ def _backward(
     d = tl.zeros([HEIGHT, WIDTH], tl.float32)
     if not RENORMALISE:
         s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-        d -= tl.exp(s * scale - tl.load(log_z + row, row < rows, other=0.0)) * dot
+        top = tl.max(s, 1)[:, None]
+        top = tl.where(top == float("-inf"), 0.0, top)
+        d -= tl.exp((s - top) * scale - tl.load(log_z + row, row < rows, other=0.0)) * dot
     for j in range(k):
         at = tl.load(best + row * k + j, row < rows, other=0).to(tl.int32)
         value = tl.load(values + row * k + j, row < rows, other=0.0).to(tl.float32)
@@ -75,7 +78,7 @@ def _backward(
 
 
 def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, indices and log-partitions along the last dimension of `x`."""
+    """Values, indices and log-partitions less the maximum along the last dimension of `x`."""
     lead = x.shape[:-1]
     values = torch.empty(*lead, k, dtype=x.dtype, device=x.device)
     best = torch.empty(*lead, k, dtype=torch.int64, device=x.device)
