@@ -87,6 +87,13 @@ def test_sr_ste(backend, dtype, device):
     assert torch.equal(torch.autograd.grad(sr_ste(w, 2, 4, decay=0.0), w, grad)[0], grad)
 
 
+def test_sr_ste_gives_kept_weights_the_gradient_alone(backend, device):
+    """Whatever they are: infinity times a mask of zero would be NaN."""
+    w = torch.tensor([torch.inf, 1.0, 2.0, torch.nan], device=device, requires_grad=True)
+    (grad,) = torch.autograd.grad(sr_ste(w, 2, 4, decay=0.5), w, torch.ones_like(w))
+    assert grad.tolist() == [1.0, 1.5, 2.0, 1.0]
+
+
 def test_sr_ste_without_decay_has_the_second_derivative_in_what_it_gives(backend, device):
     """f = sum y^3 / 3 has the gradient y^2, and that, times v, the gradient 2 y v, straight through again."""
     w, v = torch.randn(2, 4, device=device, requires_grad=True), torch.randn(2, 4, device=device)

@@ -70,7 +70,7 @@ class _SrSte(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         w, mask = ctx.saved_tensors
-        return _straight(grad, ctx.decay) if torch.is_grad_enabled() else grad + ctx.decay * w * ~mask, None, None
+        return _straight(grad, ctx.decay) if torch.is_grad_enabled() else grad + (ctx.decay * w).masked_fill(mask, 0), None, None
 
 
 def _straight(grad: Tensor, decay: float) -> Tensor:
