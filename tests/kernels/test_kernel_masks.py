@@ -105,8 +105,21 @@ def test_sr_ste_without_decay_has_the_second_derivative_in_what_it_gives(backend
 
 def test_sr_ste_with_decay_refuses_a_second_derivative(backend, device):
     w = torch.randn(2, 4, device=device, requires_grad=True)
+    (first,) = torch.autograd.grad(sr_ste(w, 1, 2, decay=0.1).square().sum(), w, create_graph=True)
+    torch.testing.assert_close(first, torch.where(nm_mask(w, 1, 2), 2, 0.1) * w)
     with pytest.raises(RuntimeError, match="with decay cannot be differentiated twice"):
-        torch.autograd.grad(sr_ste(w, 1, 2).square().sum(), w, create_graph=True)
+        torch.autograd.grad(first.sum(), w)
+
+
+def test_sr_ste_inside_transforms(device):
+    """`torch.func.grad` asks for a graph of the gradient, also where nobody differentiates it."""
+    w = torch.randn(3, 2, 4, device=device)
+    with dispatch.backend("reference"):
+        torch.testing.assert_close(torch.func.vmap(lambda w: sr_ste(w, 1, 2))(w), nm_prune(w, 1, 2)[0])
+        for decay in (0.0, 0.1):
+            grad = torch.func.grad(lambda w, decay=decay: sr_ste(w, 1, 2, decay=decay).square().sum())
+            for found in (grad(w), torch.func.vmap(grad)(w)):
+                torch.testing.assert_close(found, torch.where(nm_mask(w, 1, 2), 2, decay) * w)
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
