@@ -32,6 +32,8 @@ def sparse_low_rank_linear(x: Tensor, b: Tensor, a: Tensor, values: Tensor, indi
     if asks(indices) and (indices[1:] < indices[:-1]).any():
         raise ValueError("indices must ascend")
     if not dispatch.fused("sparse_low_rank", x):
+        if dispatch.transforming():  # which takes no function that saves by itself; in place, values alone could not be batched
+            return F.linear(x, (scale * (b @ a)).flatten().scatter_add(0, indices, values).view(len(b), a.shape[1]), bias)
         return _Recomputed.apply(x, b, a, values, bias, indices, scale)
     y = fused_sparse_low_rank(flat(x), b, a, values, bias, indices, scale)
     return y.view(*x.shape[:-1], len(b))
