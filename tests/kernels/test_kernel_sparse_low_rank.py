@@ -154,6 +154,12 @@ def test_bad_requests(backend, device):
         sparse_low_rank_linear(x, b[:, :1], a, values, places)
     with pytest.raises(ValueError, match="shapes do not fit"):
         sparse_low_rank_linear(x, b, a, values[1:], places)
+    for bad in ((b, a, values[None], places[None]), (b[:, 0], a, values, places), (b[:, :, None], a, values, places)):
+        with pytest.raises(ValueError, match="shapes do not fit"):
+            sparse_low_rank_linear(x, *bad)
+    for bias in (x[0, :1], x[0, :5], x[:, :6]):
+        with pytest.raises(ValueError, match=r"a bias of shape \(6,\), not"):
+            sparse_low_rank_linear(x, b, a, values, places, bias)
     with pytest.raises(ValueError, match=r"inputs of shape \(4, 8\)"):
         sparse_low_rank_linear(x[:, 1:], b, a, values, places)
     with pytest.raises(TypeError, match="float32 and weights"):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
-from .masked_linear import flat, matched
+from .masked_linear import check, flat, matched
 from .references import gradients
 from .softmax import asks
 
@@ -27,8 +27,9 @@ def sparse_low_rank_linear(x: Tensor, b: Tensor, a: Tensor, values: Tensor, indi
         scale: factor of B A.
     """
     x, a, b, values, bias = matched(x, a, b, values, bias)
-    if b.shape[1] != len(a) or values.shape != indices.shape:
+    if b.ndim != 2 or b.shape[1] != len(a) or values.ndim != 1 or values.shape != indices.shape:
         raise ValueError(f"shapes do not fit: b {tuple(b.shape)}, a {tuple(a.shape)}, values {tuple(values.shape)}, indices {tuple(indices.shape)}")
+    check(b, bias)
     if asks(indices) and (indices[1:] < indices[:-1]).any():
         raise ValueError("indices must ascend")
     if not dispatch.fused("sparse_low_rank", x):
