@@ -167,6 +167,11 @@ def test_bad_requests(backend, device):
     if device == "cpu":
         with pytest.raises(ValueError, match="must ascend"):
             sparse_low_rank_linear(x, b, a, values, places.flip(0))
+        for end, beyond in ((0, -1), (-1, 54)):
+            wrong = places.clone()
+            wrong[end] = beyond
+            with pytest.raises(ValueError, match="must ascend from 0 to below 54"):
+                sparse_low_rank_linear(x, b, a, values, wrong)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)

@@ -30,8 +30,9 @@ def sparse_low_rank_linear(x: Tensor, b: Tensor, a: Tensor, values: Tensor, indi
     if b.ndim != 2 or b.shape[1] != len(a) or values.ndim != 1 or values.shape != indices.shape:
         raise ValueError(f"shapes do not fit: b {tuple(b.shape)}, a {tuple(a.shape)}, values {tuple(values.shape)}, indices {tuple(indices.shape)}")
     check(b, bias)
-    if asks(indices) and (indices[1:] < indices[:-1]).any():
-        raise ValueError("indices must ascend")
+    most = len(b) * a.shape[1]
+    if asks(indices) and len(indices) and ((indices[1:] < indices[:-1]).any() or indices[0] < 0 or indices[-1] >= most):
+        raise ValueError(f"indices must ascend from 0 to below {most}")
     if not dispatch.fused("sparse_low_rank", x):
         if dispatch.transforming():  # which takes no function that saves by itself; in place, values alone could not be batched
             return F.linear(x, (scale * (b @ a)).flatten().scatter_add(0, indices, values).view(len(b), a.shape[1]), bias)
