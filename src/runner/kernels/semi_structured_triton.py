@@ -41,7 +41,9 @@ def pack(w: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     words = cols // (4 * group)
     values = torch.empty(rows, cols // 2, dtype=w.dtype, device=w.device)
     meta = torch.empty(rows, words, dtype=torch.int16, device=w.device)
-    bits = mask.contiguous().view(torch.int16 if group == 2 else torch.int32)
+    mask = mask.contiguous()
+    mask = mask.clone() if mask.storage_offset() % group else mask  # a number begins where its size divides the place
+    bits = mask.view(torch.int16 if group == 2 else torch.int32)
     _pack[(triton.cdiv(4 * rows * words, BLOCK),)](w.contiguous(), bits, values, meta, rows, words, GROUP=group, BLOCK=BLOCK)
     count("semi_structured", "triton", "groups")
     return values, meta
