@@ -101,6 +101,16 @@ def test_bad_requests(device):
     assert torch.equal(param.T, before)
 
 
+def test_a_step_below_one_is_refused(device):
+    """Before anything is changed: the correction for the start would divide by zero."""
+    param, (grad,), mask = make((4, 6), torch.float32, device, steps=1)
+    states = torch.zeros(2, 4, 6, device=device)
+    for backend in ("reference", "triton"):
+        with dispatch.backend(backend), pytest.raises(ValueError, match="step counts from 1, not 0"):
+            masked_adamw_(param, grad, *states, mask, step=0)
+    assert not states.any()
+
+
 def test_a_kept_mask_of_ones_is_the_plain_step_and_zeros_erase(device):
     param, grads, mask = make((9, 9), torch.float32, device)
     with dispatch.backend("triton"):

@@ -44,6 +44,8 @@ def masked_adamw_(
     weight_decay: float = 1e-2,
 ) -> None:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) on all of one shape; `step` counts from 1, both averages start as zeros."""
+    if step < 1:
+        raise ValueError(f"step counts from 1, not {step}")
     tensors = (param, grad, exp_avg, exp_avg_sq, mask)
     update = fused_adamw_ if dispatch.fused("masked_adamw", param, _unfit(*tensors)) else _adamw_
     update(*tensors, lr, *betas, eps, weight_decay, 1 - betas[0] ** step, 1 - betas[1] ** step)
