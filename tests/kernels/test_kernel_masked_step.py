@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.kernels import dispatch, masked_adamw_, masked_sgd_
+from runner.kernels import dispatch, masked_adamw_, masked_sgd_, masked_step_triton
 from runner.kernels.masked_step import fused_adamw_, fused_sgd_
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -109,6 +109,22 @@ def test_a_step_below_one_is_refused(device):
         with dispatch.backend(backend), pytest.raises(ValueError, match="step counts from 1, not 0"):
             masked_adamw_(param, grad, *states, mask, step=0)
     assert not states.any()
+
+
+def test_averages_near_one_in_single_precision(device, monkeypatch):
+    """A GPU takes scalars in float32, whose 1 - 0.99999 is off by a thousandth; the interpreter does not."""
+
+    class Single:
+        def __getitem__(self, grid, kernel=masked_step_triton._adamw):
+            return lambda *given, **more: kernel[grid](*(torch.tensor(x).item() if isinstance(x, float) else x for x in given), **more)
+
+    monkeypatch.setattr(masked_step_triton, "_adamw", Single())
+    param, grad, mask = torch.ones(5, device=device), torch.full((5,), 0.5, device=device), torch.ones(5, dtype=torch.bool, device=device)
+    first, second = torch.zeros(2, 5, device=device)
+    with dispatch.backend("triton"):
+        masked_adamw_(param, grad, first, second, mask, step=1, betas=(0.9999, 0.99999))
+    torch.testing.assert_close(first, torch.full_like(first, 1e-4 * 0.5), rtol=1e-6, atol=0)
+    torch.testing.assert_close(second, torch.full_like(second, 1e-5 * 0.25), rtol=1e-6, atol=0)
 
 
 def test_a_kept_mask_of_ones_is_the_plain_step_and_zeros_erase(device):
