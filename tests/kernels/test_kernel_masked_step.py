@@ -127,6 +127,14 @@ def test_averages_near_one_in_single_precision(device, monkeypatch):
     torch.testing.assert_close(second, torch.full_like(second, 1e-5 * 0.25), rtol=1e-6, atol=0)
 
 
+def test_an_infinite_weight_without_decay_leaves_the_buffer_finite(device):
+    for backend in ("reference", "triton"):
+        param, buffer = torch.tensor([torch.inf, 1.0], device=device), torch.zeros(2, device=device)
+        with dispatch.backend(backend):
+            masked_sgd_(param, torch.ones_like(param), buffer, torch.ones_like(param, dtype=torch.bool), lr=0.5)
+        assert (param.tolist(), buffer.tolist()) == ([torch.inf, 0.5], [1.0, 1.0])
+
+
 def test_a_kept_mask_of_ones_is_the_plain_step_and_zeros_erase(device):
     param, grads, mask = make((9, 9), torch.float32, device)
     with dispatch.backend("triton"):

@@ -25,7 +25,9 @@ def _sgd(param, grad, buffer, mask, n, lr, momentum, weight_decay, NESTEROV: tl.
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     keep = tl.load(mask + at, at < n, other=0).to(tl.float32)
     w = _load(param, at, n)
-    g = _load(grad, at, n) + weight_decay * w
+    g = _load(grad, at, n)
+    if weight_decay != 0:  # zero times an infinite weight is NaN
+        g += weight_decay * w
     b = momentum * _load(buffer, at, n) + g
     if NESTEROV:
         g += momentum * b
