@@ -96,7 +96,7 @@ def test_bad_requests(device):
     with pytest.raises(ValueError, match="boolean"):
         masked_sgd_(param, grad, grad.clone(), mask.float(), lr=0.1)
     before = param.T.clone()
-    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="equal strides"):
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="not all dense in the same order"):
         masked_sgd_(param.T, before, before.clone(), mask.T, lr=0.1)
     assert torch.equal(param.T, before)
 
@@ -133,6 +133,17 @@ def test_an_infinite_weight_without_decay_leaves_the_buffer_finite(device):
         with dispatch.backend(backend):
             masked_sgd_(param, torch.ones_like(param), buffer, torch.ones_like(param, dtype=torch.bool), lr=0.5)
         assert (param.tolist(), buffer.tolist()) == ([torch.inf, 0.5], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (4, 3, 1, 1), (2, 0, 1)])
+def test_strides_of_dimensions_of_one_do_not_matter(shape, device):
+    """A gradient of a column, or of a 1 x 1 convolution, often has others than its weight."""
+    param, (grad,), mask = make(shape, torch.float32, device, steps=1)
+    stride = list(grad.stride())
+    stride[-1] = 77
+    with dispatch.backend("triton"):
+        masked_sgd_(param, grad.as_strided(shape, stride), torch.zeros_like(param), mask, lr=0.1)
+    assert param.numel() == 0 or dispatch.used() == {("masked_sgd", "triton", "blocks"): 1}
 
 
 def test_a_kept_mask_of_ones_is_the_plain_step_and_zeros_erase(device):

@@ -52,7 +52,7 @@ def _adamw(param, grad, exp_avg, exp_avg_sq, mask, n, lr, rest1, beta2, rest2, e
 
 
 def sgd(param: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor, lr: float, momentum: float, weight_decay: float, nesterov: bool) -> None:
-    """In place on `param` and `buffer`; all tensors dense with equal strides."""
+    """In place on `param` and `buffer`; all tensors dense in the same order."""
     if n := param.numel():
         grid = (triton.cdiv(n, BLOCK),)
         _sgd[grid](param, grad, buffer, mask.view(torch.int8), n, lr, momentum, weight_decay, NESTEROV=nesterov, BLOCK=BLOCK)
