@@ -194,6 +194,15 @@ def test_topk_in_double_precision():
     assert topk_mask(w, 1).tolist() == [False, True]
 
 
+def test_whole_numbers():
+    """The least number of eight bits has the largest magnitude; beyond 2^24 float32 would see ties."""
+    least = torch.tensor([127, -128, 3, 2], dtype=torch.int8)
+    assert nm_mask(least, 1, 4).tolist() == topk_mask(least, 1).tolist() == [False, True, False, False]
+    large = torch.tensor([2**24, 2**24 + 1], dtype=torch.int32)
+    assert nm_mask(large, 1, 2).tolist() == topk_mask(large, 1).tolist() == [False, True]
+    assert [m.tolist() for m in topk_mask([least, large, least.float()], 2)] == [[False] * 4, [True, True], [False] * 4]
+
+
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=60), st.data())
 def test_topk_properties(values, data):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import magnitude
+from .layout import DOUBLE, magnitude
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def _joined(tensors: list[Tensor]) -> Tensor:
 
 
 def _keys(tensors: list[Tensor]) -> Tensor:
-    double = any(x.dtype == torch.float64 for x in tensors)
+    double = any(x.dtype in DOUBLE for x in tensors)
     return _joined([magnitude(x, double) for x in tensors])
 
 
