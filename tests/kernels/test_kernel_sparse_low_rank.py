@@ -143,7 +143,8 @@ def test_inside_transforms(device):
             each = [torch.func.vmap(torch.func.grad(g, asked), (0, *[None] * 4))(*inputs) for g in (ours, theirs)]
             torch.testing.assert_close(*each, rtol=1e-4, atol=1e-4)
             several = torch.stack((inputs[asked], 2 * inputs[asked]))
-            each = [torch.func.vmap(g, tuple(0 if i == asked else None for i in range(5)))(*inputs[:asked], several, *inputs[asked + 1 :]) for g in (ours, theirs)]
+            batched = (*inputs[:asked], several, *inputs[asked + 1 :])
+            each = [torch.func.vmap(g, tuple(0 if i == asked else None for i in range(5)))(*batched) for g in (ours, theirs)]
             torch.testing.assert_close(*each, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(torch.func.vmap(lambda x: run((x, *inputs[1:]), places, 0.5))(inputs[0]), run(inputs, places, 0.5))
 

@@ -59,9 +59,7 @@ def sgd(param: Tensor, grad: Tensor, buffer: Tensor, mask: Tensor, lr: float, mo
         count("masked_sgd", "triton", "blocks")
 
 
-def adamw(
-    param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, mask: Tensor, lr: float, beta1: float, beta2: float, *scalars: float
-) -> None:
+def adamw(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, mask: Tensor, lr: float, beta1: float, beta2: float, *scalars: float) -> None:
     """In place on `param` and both averages; all tensors dense in the same order."""
     if n := param.numel():
         betas = (1 - beta1, beta2, 1 - beta2)  # subtracted here: a scalar arrives in float32
