@@ -18,11 +18,23 @@ def test_data_and_kernels(capsys, monkeypatch):
 
 def test_every_operation_stands_beside_its_reason(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dispatch, "first_choice", "triton")
     monkeypatch.setattr(dispatch, "why_not", lambda name, x: None if name == "softmax" else f"a {x.device.type} tensor")
     (triton, here, names), (reference, runs, others) = sorted(doctor.kernels(torch), key=lambda row: row[0], reverse=True)
     assert (triton, here, names) == ("triton", True, "softmax")
     assert (reference, runs) == ("reference", True)
     assert others == ", ".join(op for op in dispatch.ops() if op != "softmax") + "; no Triton kernel for a cpu tensor"
+
+
+@pytest.mark.parametrize(
+    ("choice", "why"), [("auto", "on a CPU only kernels.backend=triton interprets the kernels"), ("reference", "RUNNER_KERNELS=reference")]
+)
+def test_what_auto_does_not_run_is_not_said_to_run(choice, why, monkeypatch):
+    """Kernels that could be interpreted, but are not; and the environment's choice."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dispatch, "first_choice", choice)
+    monkeypatch.setattr(dispatch, "why_not", lambda name, x: None)
+    assert doctor.kernels(torch) == [("reference", True, f"{', '.join(dispatch.ops())}; {why}")]
 
 
 def test_what_is_missing_is_said_with_a_remedy(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from runner.execution.assemble import use_kernels
-from runner.kernels import dispatch, softmax, topk_mask
+from runner.kernels import dispatch, masked_linear, softmax, topk_mask
 
 
 def test_auto_is_the_reference_on_a_cpu_and_says_nothing():
@@ -82,6 +82,15 @@ def test_inside_vmap_the_reference_runs(device):
         torch.func.vmap(softmax)(x)
     with dispatch.backend("reference"):
         torch.testing.assert_close(torch.func.vmap(softmax)(x), x.softmax(-1))
+
+
+def test_a_transform_of_any_argument_counts(device):
+    """Not of the first alone: its gradients would fail inside the operator."""
+    x, w, mask = torch.randn(4, 3, device=device), torch.randn(2, 3, device=device), torch.ones(2, 3, dtype=torch.bool, device=device)
+    f = torch.func.grad(lambda w: masked_linear(x, w, mask).sum())
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match=r"masked_linear: no Triton kernel for a tensor inside a torch\.func transform"):
+        f(w)
+    torch.testing.assert_close(f(w), x.sum(0).expand(2, 3))
 
 
 def test_environment_sets_the_first_choice_and_triton_is_not_imported():

@@ -73,6 +73,13 @@ def test_parity_over_dtypes(dtype, device):
         assert torch.equal(x, y)
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.int8, torch.uint8, torch.int64, torch.float64, *DTYPES])
+def test_masks_of_any_type(kind, backend, device):
+    w, mask = torch.tensor([1.0, 2.0, 3.0, 0.0], device=device), torch.tensor([1, 1, 1, 0], device=device).to(kind)
+    drop_grow_(w, mask, torch.tensor([0.0, 0.0, 0.0, 1.0], device=device), 0.4)
+    assert (mask.dtype, mask.tolist(), w.tolist()) == (kind, [0, 1, 1, 1], [0, 2, 3, 0])
+
+
 def test_equal_weights_go_by_their_place(backend, device, monkeypatch):
     monkeypatch.setattr(drop_grow_triton, "BLOCK", 4)  # so that ties cross blocks
     mask, w = torch.arange(10, device=device) < 6, torch.ones(10, device=device)

@@ -145,6 +145,11 @@ def test_bad_requests(backend, device):
             masked_linear(x, w, bad, b)
     with pytest.raises(ValueError, match=r"inputs of shape \(4, 8\)"):
         masked_linear(x[:, 1:], w, mask, b)
+    for bad in (b[:1], b[:5], torch.cat((b, b)), b.expand(4, 6), b[0]):
+        with pytest.raises(ValueError, match=r"a bias of shape \(6,\), not"):
+            masked_linear(x, w, mask, bad)
+    with pytest.raises(ValueError, match=r"two dimensions, not \(9,\)"):
+        masked_linear(x, w[0], mask[0])
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.kernels import dispatch, masked_adamw_, masked_sgd_
+from runner.kernels import dispatch, masked_adamw_, masked_sgd_, masked_step_triton
 from runner.kernels.masked_step import fused_adamw_, fused_sgd_
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -96,9 +96,54 @@ def test_bad_requests(device):
     with pytest.raises(ValueError, match="boolean"):
         masked_sgd_(param, grad, grad.clone(), mask.float(), lr=0.1)
     before = param.T.clone()
-    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="equal strides"):
+    with dispatch.backend("triton"), pytest.raises(RuntimeError, match="not all dense in the same order"):
         masked_sgd_(param.T, before, before.clone(), mask.T, lr=0.1)
     assert torch.equal(param.T, before)
+
+
+def test_a_step_below_one_is_refused(device):
+    """Before anything is changed: the correction for the start would divide by zero."""
+    param, (grad,), mask = make((4, 6), torch.float32, device, steps=1)
+    states = torch.zeros(2, 4, 6, device=device)
+    for backend in ("reference", "triton"):
+        with dispatch.backend(backend), pytest.raises(ValueError, match="step counts from 1, not 0"):
+            masked_adamw_(param, grad, *states, mask, step=0)
+    assert not states.any()
+
+
+def test_averages_near_one_in_single_precision(device, monkeypatch):
+    """A GPU takes scalars in float32, whose 1 - 0.99999 is off by a thousandth; the interpreter does not."""
+
+    class Single:
+        def __getitem__(self, grid, kernel=masked_step_triton._adamw):
+            return lambda *given, **more: kernel[grid](*(torch.tensor(x).item() if isinstance(x, float) else x for x in given), **more)
+
+    monkeypatch.setattr(masked_step_triton, "_adamw", Single())
+    param, grad, mask = torch.ones(5, device=device), torch.full((5,), 0.5, device=device), torch.ones(5, dtype=torch.bool, device=device)
+    first, second = torch.zeros(2, 5, device=device)
+    with dispatch.backend("triton"):
+        masked_adamw_(param, grad, first, second, mask, step=1, betas=(0.9999, 0.99999))
+    torch.testing.assert_close(first, torch.full_like(first, 1e-4 * 0.5), rtol=1e-6, atol=0)
+    torch.testing.assert_close(second, torch.full_like(second, 1e-5 * 0.25), rtol=1e-6, atol=0)
+
+
+def test_an_infinite_weight_without_decay_leaves_the_buffer_finite(device):
+    for backend in ("reference", "triton"):
+        param, buffer = torch.tensor([torch.inf, 1.0], device=device), torch.zeros(2, device=device)
+        with dispatch.backend(backend):
+            masked_sgd_(param, torch.ones_like(param), buffer, torch.ones_like(param, dtype=torch.bool), lr=0.5)
+        assert (param.tolist(), buffer.tolist()) == ([torch.inf, 0.5], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (4, 3, 1, 1), (2, 0, 1)])
+def test_strides_of_dimensions_of_one_do_not_matter(shape, device):
+    """A gradient of a column, or of a 1 x 1 convolution, often has others than its weight."""
+    param, (grad,), mask = make(shape, torch.float32, device, steps=1)
+    stride = list(grad.stride())
+    stride[-1] = 77
+    with dispatch.backend("triton"):
+        masked_sgd_(param, grad.as_strided(shape, stride), torch.zeros_like(param), mask, lr=0.1)
+    assert param.numel() == 0 or dispatch.used() == {("masked_sgd", "triton", "blocks"): 1}
 
 
 def test_a_kept_mask_of_ones_is_the_plain_step_and_zeros_erase(device):

@@ -87,6 +87,13 @@ def test_sr_ste(backend, dtype, device):
     assert torch.equal(torch.autograd.grad(sr_ste(w, 2, 4, decay=0.0), w, grad)[0], grad)
 
 
+def test_sr_ste_gives_kept_weights_the_gradient_alone(backend, device):
+    """Whatever they are: infinity times a mask of zero would be NaN."""
+    w = torch.tensor([torch.inf, 1.0, 2.0, torch.nan], device=device, requires_grad=True)
+    (grad,) = torch.autograd.grad(sr_ste(w, 2, 4, decay=0.5), w, torch.ones_like(w))
+    assert grad.tolist() == [1.0, 1.5, 2.0, 1.0]
+
+
 def test_sr_ste_without_decay_has_the_second_derivative_in_what_it_gives(backend, device):
     """f = sum y^3 / 3 has the gradient y^2, and that, times v, the gradient 2 y v, straight through again."""
     w, v = torch.randn(2, 4, device=device, requires_grad=True), torch.randn(2, 4, device=device)
@@ -98,8 +105,21 @@ def test_sr_ste_without_decay_has_the_second_derivative_in_what_it_gives(backend
 
 def test_sr_ste_with_decay_refuses_a_second_derivative(backend, device):
     w = torch.randn(2, 4, device=device, requires_grad=True)
+    (first,) = torch.autograd.grad(sr_ste(w, 1, 2, decay=0.1).square().sum(), w, create_graph=True)
+    torch.testing.assert_close(first, torch.where(nm_mask(w, 1, 2), 2, 0.1) * w)
     with pytest.raises(RuntimeError, match="with decay cannot be differentiated twice"):
-        torch.autograd.grad(sr_ste(w, 1, 2).square().sum(), w, create_graph=True)
+        torch.autograd.grad(first.sum(), w)
+
+
+def test_sr_ste_inside_transforms(device):
+    """`torch.func.grad` asks for a graph of the gradient, also where nobody differentiates it."""
+    w = torch.randn(3, 2, 4, device=device)
+    with dispatch.backend("reference"):
+        torch.testing.assert_close(torch.func.vmap(lambda w: sr_ste(w, 1, 2))(w), nm_prune(w, 1, 2)[0])
+        for decay in (0.0, 0.1):
+            grad = torch.func.grad(lambda w, decay=decay: sr_ste(w, 1, 2, decay=decay).square().sum())
+            for found in (grad(w), torch.func.vmap(grad)(w)):
+                torch.testing.assert_close(found, torch.where(nm_mask(w, 1, 2), 2, decay) * w)
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -172,6 +192,15 @@ def test_topk_sizes_and_densities(backend, device):
 def test_topk_in_double_precision():
     w = torch.tensor([1.0, 1.0 + 1e-12], dtype=torch.float64)
     assert topk_mask(w, 1).tolist() == [False, True]
+
+
+def test_whole_numbers():
+    """The least number of eight bits has the largest magnitude; beyond 2^24 float32 would see ties."""
+    least = torch.tensor([127, -128, 3, 2], dtype=torch.int8)
+    assert nm_mask(least, 1, 4).tolist() == topk_mask(least, 1).tolist() == [False, True, False, False]
+    large = torch.tensor([2**24, 2**24 + 1], dtype=torch.int32)
+    assert nm_mask(large, 1, 2).tolist() == topk_mask(large, 1).tolist() == [False, True]
+    assert [m.tolist() for m in topk_mask([least, large, least.float()], 2)] == [[False] * 4, [True, True], [False] * 4]
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

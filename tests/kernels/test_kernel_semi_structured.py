@@ -8,7 +8,7 @@ from torch.sparse import SparseSemiStructuredTensorCUTLASS
 from torch.sparse._semi_structured_conversions import sparse_semi_structured_from_dense_cutlass, sparse_semi_structured_to_dense_cutlass
 
 from runner.kernels import dispatch, nm_mask, nm_prune, semi_structured_pack, semi_structured_tensor
-from runner.kernels.semi_structured import LEAST, fused_semi_structured
+from runner.kernels.semi_structured import LEAST, _checked, fused_semi_structured
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOATS = [torch.float16, torch.bfloat16, torch.float32]
@@ -63,6 +63,9 @@ def test_every_pattern_of_a_group(backend, device):
     w = torch.arange(1.0, 2049.0, device=device).view(32, 64).half()
     for got, expected in zip(semi_structured_pack(w, mask), sparse_semi_structured_from_dense_cutlass(w * mask), strict=True):
         assert torch.equal(got, expected)
+    within = torch.cat((mask.new_zeros(1), mask.flatten()))[1:].view(mask.shape)  # bytes that no number of 32 bits begins with
+    for got, expected in zip(semi_structured_pack(w, within), semi_structured_pack(w, mask), strict=True):
+        assert torch.equal(got, expected)
     crossed = w.t().contiguous().t(), mask.t().contiguous().t()
     for got, expected in zip(semi_structured_pack(*crossed), semi_structured_pack(w, mask), strict=True):
         assert torch.equal(got, expected)
@@ -112,8 +115,11 @@ def test_what_cannot_be_packed_is_refused(backend, device):
         ((w, nm_mask(w, 1, 4)), "2 of every 4"),
         ((w.float(), mask), "1 of every 2"),
     ]:
+        for function in (semi_structured_pack, semi_structured_tensor):  # also where torch packs, which would lose weights
+            with pytest.raises(ValueError, match=why):
+                function(*bad)
         with pytest.raises(ValueError, match=why):
-            semi_structured_pack(*bad)
+            _checked(*bad)  # what stands before torch's own packing on other GPUs
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)

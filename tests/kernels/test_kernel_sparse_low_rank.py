@@ -132,12 +132,35 @@ def test_autocast(backend, device):
     assert all(t.grad.dtype == torch.float32 for t in inputs)
 
 
+def test_inside_transforms(device):
+    """Gradients of parameters and of each sample, as torch.func makes them."""
+    inputs, places = draw((4, 9), 6, 2, 0.3, torch.float32, device)
+    f = lambda make: lambda *t: make(t).square().sum()
+    ours, theirs = f(lambda t: run(t, places, 0.5)), f(lambda t: dense(*t, places, 0.5))
+    with dispatch.backend("reference"):
+        for asked in range(5):
+            torch.testing.assert_close(torch.func.grad(ours, asked)(*inputs), torch.func.grad(theirs, asked)(*inputs), rtol=1e-4, atol=1e-4)
+            each = [torch.func.vmap(torch.func.grad(g, asked), (0, *[None] * 4))(*inputs) for g in (ours, theirs)]
+            torch.testing.assert_close(*each, rtol=1e-4, atol=1e-4)
+            several = torch.stack((inputs[asked], 2 * inputs[asked]))
+            batched = (*inputs[:asked], several, *inputs[asked + 1 :])
+            each = [torch.func.vmap(g, tuple(0 if i == asked else None for i in range(5)))(*batched) for g in (ours, theirs)]
+            torch.testing.assert_close(*each, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.func.vmap(lambda x: run((x, *inputs[1:]), places, 0.5))(inputs[0]), run(inputs, places, 0.5))
+
+
 def test_bad_requests(backend, device):
     (x, b, a, values, _), places = draw((4, 9), 6, 2, 0.3, torch.float32, device)
     with pytest.raises(ValueError, match="shapes do not fit"):
         sparse_low_rank_linear(x, b[:, :1], a, values, places)
     with pytest.raises(ValueError, match="shapes do not fit"):
         sparse_low_rank_linear(x, b, a, values[1:], places)
+    for bad in ((b, a, values[None], places[None]), (b[:, 0], a, values, places), (b[:, :, None], a, values, places)):
+        with pytest.raises(ValueError, match="shapes do not fit"):
+            sparse_low_rank_linear(x, *bad)
+    for bias in (x[0, :1], x[0, :5], x[:, :6]):
+        with pytest.raises(ValueError, match=r"a bias of shape \(6,\), not"):
+            sparse_low_rank_linear(x, b, a, values, places, bias)
     with pytest.raises(ValueError, match=r"inputs of shape \(4, 8\)"):
         sparse_low_rank_linear(x[:, 1:], b, a, values, places)
     with pytest.raises(TypeError, match="float32 and weights"):
@@ -145,6 +168,11 @@ def test_bad_requests(backend, device):
     if device == "cpu":
         with pytest.raises(ValueError, match="must ascend"):
             sparse_low_rank_linear(x, b, a, values, places.flip(0))
+        for end, beyond in ((0, -1), (-1, 54)):
+            wrong = places.clone()
+            wrong[end] = beyond
+            with pytest.raises(ValueError, match="must ascend from 0 to below 54"):
+                sparse_low_rank_linear(x, b, a, values, wrong)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)

@@ -61,10 +61,14 @@ def kernels(torch) -> list[tuple[str, bool | None, str]]:
     row = torch.zeros(2, 64, device="cuda" if torch.cuda.is_available() else "cpu")
     reasons: dict[str | None, list[str]] = {}
     for name in dispatch.ops():
-        reasons.setdefault(dispatch.why_not(name, row), []).append(name)
-    return [
-        ("triton" if why is None else "reference", True, ", ".join(names) + (f"; no Triton kernel for {why}" if why else "")) for why, names in reasons.items()
-    ]
+        if dispatch.first_choice == "reference":
+            why = "RUNNER_KERNELS=reference"
+        elif (limit := dispatch.why_not(name, row)) is not None:
+            why = f"no Triton kernel for {limit}"
+        else:
+            why = None if row.is_cuda or dispatch.first_choice == "triton" else "on a CPU only kernels.backend=triton interprets the kernels"
+        reasons.setdefault(why, []).append(name)
+    return [("triton" if why is None else "reference", True, ", ".join(names) + (f"; {why}" if why else "")) for why, names in reasons.items()]
 
 
 def data() -> list[tuple[str, bool | None, str]]:

@@ -87,9 +87,14 @@ def why_not(op: str, x: Tensor) -> str | None:
         return f"a {x.device.type} tensor"
     elif torch.version.hip is None and torch.cuda.get_device_capability(x.device) < (8, 0):
         return "a GPU older than compute capability 8.0"
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if transforming():  # also where it wraps another tensor of the call than `x`
         return "a tensor inside a torch.func transform"
     return _limits[op](x)
+
+
+def transforming() -> bool:
+    """Whether this runs inside a torch.func transform."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def fused(op: str, x: Tensor, refuse: str | None = None) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import magnitude
+from .layout import DOUBLE, magnitude
 from .references import keep_
 
 
@@ -83,7 +83,7 @@ def _joined(tensors: list[Tensor]) -> Tensor:
 
 
 def _keys(tensors: list[Tensor]) -> Tensor:
-    double = any(x.dtype == torch.float64 for x in tensors)
+    double = any(x.dtype in DOUBLE for x in tensors)
     return _joined([magnitude(x, double) for x in tensors])
 
 

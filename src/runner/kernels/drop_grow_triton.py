@@ -101,7 +101,7 @@ def _grow(score, kept, state, ties, w, mask, new, n, BLOCK: tl.constexpr):
     before = tl.load(mask + at, at < n, other=0) != 0
     value = tl.load(w + at, at < n, other=0.0)
     tl.store(w + at, tl.where(now & before, value, 0.0).to(value.dtype), at < n)
-    tl.store(mask + at, now.to(mask.dtype.element_ty), at < n)
+    tl.store(mask + at, tl.where(now, 1.0, 0.0).to(mask.dtype.element_ty), at < n)  # the interpreter makes bits of bfloat16 from a boolean
     tl.store(new + at, (now & ~before).to(tl.int8), at < n)
 
 

@@ -81,9 +81,15 @@ def spans(rows: int, cols: int) -> tuple[int, int]:
     return -(-chunks // each), each * CHUNK
 
 
+DOUBLE = (torch.float64, torch.complex128, torch.int32, torch.int64)  # what float32 does not hold
+
+
 def magnitude(x: Tensor, double: bool = False) -> Tensor:
     """Integers that order like |x|, with NaN above everything."""
-    if double or x.dtype == torch.float64:
+    if not (x.is_floating_point() or x.is_complex()):
+        x = x.double() if double or x.dtype in DOUBLE else x.float()  # whose least number has a magnitude
+        return x.abs().view(torch.int64 if x.dtype == torch.float64 else torch.int32)
+    if double or x.dtype in DOUBLE:
         return x.abs().double().view(torch.int64)
     return x.abs().float().view(torch.int32)
 

@@ -26,6 +26,7 @@ def masked_linear(x: Tensor, w: Tensor, mask: Tensor, bias: Tensor | None = None
     if mask.shape != w.shape or mask.dtype not in (torch.bool, torch.uint8):
         raise ValueError(f"the mask must be boolean or uint8 of shape {tuple(w.shape)}, not {mask.dtype} {tuple(mask.shape)}")
     x, w, bias = matched(x, w, bias)
+    check(w, bias)
     if not dispatch.fused("masked_linear", x):
         return F.linear(x, kept(w, mask.bool()), bias)
     return fused_masked_product(flat(x), w.t(), mask.t(), bias, True).view(*x.shape[:-1], len(w))
@@ -48,6 +49,13 @@ def matched(x: Tensor, w: Tensor, *others: Tensor | None) -> tuple[Tensor | None
     if x.shape[-1] != w.shape[-1]:
         raise ValueError(f"inputs of shape {tuple(x.shape)} for weights of shape {tuple(w.shape)}")
     return x, w, *others
+
+
+def check(w: Tensor, bias: Tensor | None) -> None:
+    """A kernel would read beyond a bias that is too short, and torch would spread it."""
+    if w.ndim != 2 or (bias is not None and bias.shape != w.shape[:1]):
+        wanted = f"weights of two dimensions, not {tuple(w.shape)}" if w.ndim != 2 else f"a bias of shape ({len(w)},), not {tuple(bias.shape)}"
+        raise ValueError(f"a linear layer takes {wanted}")
 
 
 @dispatch.kernel("masked_product")

@@ -45,6 +45,8 @@ def masked_adamw_(
     weight_decay: float = 1e-2,
 ) -> None:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) on all of one shape; `step` counts from 1, both averages start as zeros."""
+    if step < 1:
+        raise ValueError(f"step counts from 1, not {step}")
     tensors = (param, grad, exp_avg, exp_avg_sq, mask)
     update = fused_adamw_ if dispatch.fused("masked_adamw", param, _unfit(*tensors)) else _adamw_
     update(*tensors, lr, *betas, eps, weight_decay, 1 - betas[0] ** step, 1 - betas[1] ** step)
@@ -55,10 +57,10 @@ def _unfit(first: Tensor, *others: Tensor) -> str | None:
         raise ValueError(f"shapes differ: {', '.join(str(tuple(x.shape)) for x in (first, *others))}")
     if others[-1].dtype != torch.bool:
         raise ValueError(f"the mask must be boolean, not {others[-1].dtype}")
-    dense = first.is_contiguous() or (first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last))
-    if not dense or any(x.stride() != first.stride() for x in others):
-        return "tensors that are not dense with equal strides"
-    return None
+    every = (first, *others)
+    if all(x.is_contiguous() for x in every) or (first.ndim == 4 and all(x.is_contiguous(memory_format=torch.channels_last) for x in every)):
+        return None  # not strides: those of dimensions of size one differ where entries do not
+    return "tensors that are not all dense in the same order"
 
 
 def _sgd_(param, grad, buffer, mask, lr, momentum, weight_decay, nesterov):

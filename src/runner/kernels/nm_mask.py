@@ -59,6 +59,8 @@ def _reference(w: Tensor, n: int, m: int, dim: int) -> Tensor:
 
 
 class _SrSte(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(w, mask, decay):
         return kept(w, mask)
@@ -71,14 +73,32 @@ class _SrSte(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         w, mask = ctx.saved_tensors
-        return _straight(grad, ctx.decay) if torch.is_grad_enabled() else grad.add(kept(w, ~mask), alpha=ctx.decay), None, None
+        return _straight(grad, w, mask, ctx.decay) if torch.is_grad_enabled() else _pulled(grad, w, mask, ctx.decay), None, None
 
 
-def _straight(grad: Tensor, decay: float) -> Tensor:
-    """The gradient where a second derivative was asked for, whose pass would add the decay once more."""
-    if decay:
+def _pulled(grad: Tensor, w: Tensor, mask: Tensor, decay: float) -> Tensor:
+    return grad.add(kept(w, ~mask), alpha=decay)
+
+
+def _straight(grad: Tensor, w: Tensor, mask: Tensor, decay: float) -> Tensor:
+    """The gradient where a second derivative may follow. With decay that is refused: its pass would add the decay once more."""
+    return _Once.apply(grad, w, mask, decay) if decay else grad
+
+
+class _Once(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad, w, mask, decay):
+        return _pulled(grad, w, mask, decay)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
         raise RuntimeError("sr_ste with decay cannot be differentiated twice")
-    return grad
 
 
 @dispatch.kernel("nm_mask")
@@ -119,7 +139,7 @@ def _backward(ctx, grad, _):
     elif not w:
         grad = grad * mask
     elif torch.is_grad_enabled():
-        grad = _straight(grad, ctx.decay)
+        grad = _straight(grad, w[0], mask, ctx.decay)
     else:
         grad = sr_ste_backward(grad, w[0], mask, ctx.decay)
     return grad, None, None, None, None, None

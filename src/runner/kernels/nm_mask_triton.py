@@ -28,7 +28,7 @@ def _strided_groups(w, mask, pruned, groups, inner, N: tl.constexpr, M: tl.const
     """A group is M entries `inner` apart; groups are numbered with the dimensions inside theirs running fastest."""
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)[:, None]
     lane = tl.arange(0, WIDTH)[None, :]
-    at = (group // inner) * (M * inner) + group % inner + lane * inner
+    at = (group // inner * M + lane) * inner + group % inner  # of 64 bits throughout: a group may span 2^31 entries
     inside = (group < groups) & (lane < M)
     value = tl.load(w + at, inside, other=0.0)
     keep = _keep(value, lane, N, M, GROUPS, WIDTH)

@@ -30,7 +30,9 @@ def keep_(x: Tensor, mask: Tensor) -> Tensor:
 
     By the bits of the numbers, which on a CPU takes a quarter of the time of a product with the mask and less than a tenth of torch.where's.
     """
-    bits = BITS[x.element_size()]
+    bits = BITS.get(x.element_size())
+    if bits is None:
+        return x.masked_fill_(~mask, 0)
     x.view(bits).bitwise_and_(mask.to(bits).neg_())
     return x
 
@@ -54,7 +56,7 @@ class _Kept(torch.autograd.Function):
 
 def kept(x: Tensor, mask: Tensor) -> Tensor:
     """`x` where the boolean `mask` of its shape is True, else 0; differentiable."""
-    return applied(_Kept, x, mask) if asks(x) else x.where(mask, 0)
+    return applied(_Kept, x, mask) if asks(x) and x.element_size() in BITS else x.where(mask, 0)
 
 
 def masked(s: Tensor) -> bool:

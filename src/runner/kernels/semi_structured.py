@@ -27,11 +27,7 @@ def semi_structured_pack(w: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         mask: boolean, of the shape of `w`, as nm_mask(w, 2, 4) makes it; nm_mask(w, 1, 2) for float32.
     """
     w = w.detach()
-    keep, group = _checked(w, mask)
-    if not torch.compiler.is_compiling():  # where the count could not be asked for
-        lanes = mask.view(torch.int8).unflatten(1, (-1, group)).unbind(-1)
-        if not (sum(lanes[1:], lanes[0]) == keep).all():
-            raise ValueError(f"{w.dtype} is packed with {keep} of every {group} weights of a row: use nm_mask(w, {keep}, {group})")
+    group = _checked(w, mask)
     if dispatch.fused("semi_structured", w):
         return fused_semi_structured(w, mask)
     return _reference(w, mask, group)
@@ -52,8 +48,8 @@ def semi_structured_tensor(w: Tensor, mask: Tensor) -> Tensor:
     return SparseSemiStructuredTensorCUTLASS(w.shape, packed=values, meta=meta, packed_t=None, meta_t=None, compressed_swizzled_bitmask=None)
 
 
-def _checked(w: Tensor, mask: Tensor) -> tuple[int, int]:
-    """How many are kept, and of how many."""
+def _checked(w: Tensor, mask: Tensor) -> int:
+    """Of how many weights half are kept."""
     if w.ndim != 2 or mask.shape != w.shape or mask.dtype != torch.bool:
         raise ValueError(f"a weight of two dimensions and a boolean mask of its shape, not {tuple(w.shape)} and {mask.dtype} {tuple(mask.shape)}")
     if w.dtype not in LEAST:
@@ -61,7 +57,12 @@ def _checked(w: Tensor, mask: Tensor) -> tuple[int, int]:
     rows, cols = LEAST[w.dtype]
     if w.shape[0] % rows or w.shape[1] % cols or not w.numel():
         raise ValueError(f"a weight of {w.dtype} is packed in multiples of {rows} x {cols}, not {w.shape[0]} x {w.shape[1]}")
-    return (1, 2) if w.dtype == torch.float32 else (2, 4)
+    keep, group = (1, 2) if w.dtype == torch.float32 else (2, 4)
+    if not torch.compiler.is_compiling():  # where the count could not be asked for
+        lanes = mask.view(torch.int8).unflatten(1, (-1, group)).unbind(-1)
+        if not (sum(lanes[1:], lanes[0]) == keep).all():
+            raise ValueError(f"{w.dtype} is packed with {keep} of every {group} weights of a row: use nm_mask(w, {keep}, {group})")
+    return group
 
 
 def _reference(w: Tensor, mask: Tensor, group: int) -> tuple[Tensor, Tensor]:

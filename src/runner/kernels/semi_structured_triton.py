@@ -11,9 +11,9 @@ BLOCK = 1024  # groups
 
 
 @triton.jit
-def _pack(w, mask, values, meta, rows, words, GROUP: tl.constexpr, BLOCK: tl.constexpr):
+def _pack(w, mask, values, meta, groups, rows, words, GROUP: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < rows * words * 4
+    inside = at < groups  # a product of rows and words here would have 32 bits
     bits = tl.load(mask + at, inside, other=0)  # the booleans of a group as the bytes of one number
     if GROUP == 2:
         second = (bits >> 8) & 1
@@ -31,7 +31,7 @@ def _pack(w, mask, values, meta, rows, words, GROUP: tl.constexpr, BLOCK: tl.con
     row = row // 32 * 32 + row % 8 * 4 + row % 32 // 8
     shift = col % 2 - row % 2  # across the diagonal of a block of 2 x 2
     row, col = row + shift, col - shift
-    tl.store(meta + (col // 2 * rows + row) * 2 + col % 2, tl.sum(code, 1).to(tl.int16), at < rows * words)
+    tl.store(meta + (col // 2 * rows + row) * 2 + col % 2, tl.sum(code, 1).to(tl.int16), at < groups // 4)
 
 
 def pack(w: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,10 @@ def pack(w: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     words = cols // (4 * group)
     values = torch.empty(rows, cols // 2, dtype=w.dtype, device=w.device)
     meta = torch.empty(rows, words, dtype=torch.int16, device=w.device)
-    bits = mask.contiguous().view(torch.int16 if group == 2 else torch.int32)
-    _pack[(triton.cdiv(4 * rows * words, BLOCK),)](w.contiguous(), bits, values, meta, rows, words, GROUP=group, BLOCK=BLOCK)
+    mask = mask.contiguous()
+    mask = mask.clone() if mask.storage_offset() % group else mask  # a number begins where its size divides the place
+    bits = mask.view(torch.int16 if group == 2 else torch.int32)
+    groups = 4 * rows * words
+    _pack[(triton.cdiv(groups, BLOCK),)](w.contiguous(), bits, values, meta, groups, rows, words, GROUP=group, BLOCK=BLOCK)
     count("semi_structured", "triton", "groups")
     return values, meta

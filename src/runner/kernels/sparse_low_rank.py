@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
-from .masked_linear import flat, matched
+from .masked_linear import check, flat, matched
 from .references import gradients
 from .softmax import asks
 
@@ -27,11 +27,15 @@ def sparse_low_rank_linear(x: Tensor, b: Tensor, a: Tensor, values: Tensor, indi
         scale: factor of B A.
     """
     x, a, b, values, bias = matched(x, a, b, values, bias)
-    if b.shape[1] != len(a) or values.shape != indices.shape:
+    if b.ndim != 2 or b.shape[1] != len(a) or values.ndim != 1 or values.shape != indices.shape:
         raise ValueError(f"shapes do not fit: b {tuple(b.shape)}, a {tuple(a.shape)}, values {tuple(values.shape)}, indices {tuple(indices.shape)}")
-    if asks(indices) and (indices[1:] < indices[:-1]).any():
-        raise ValueError("indices must ascend")
+    check(b, bias)
+    most = len(b) * a.shape[1]
+    if asks(indices) and len(indices) and ((indices[1:] < indices[:-1]).any() or indices[0] < 0 or indices[-1] >= most):
+        raise ValueError(f"indices must ascend from 0 to below {most}")
     if not dispatch.fused("sparse_low_rank", x):
+        if dispatch.transforming():  # which takes no function that saves by itself; in place, values alone could not be batched
+            return F.linear(x, (scale * (b @ a)).flatten().scatter_add(0, indices, values).view(len(b), a.shape[1]), bias)
         return _Recomputed.apply(x, b, a, values, bias, indices, scale)
     y = fused_sparse_low_rank(flat(x), b, a, values, bias, indices, scale)
     return y.view(*x.shape[:-1], len(b))

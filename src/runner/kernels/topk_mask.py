@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .layout import magnitude
+from .layout import DOUBLE, magnitude
 from .softmax import asks
 
 
@@ -41,7 +41,7 @@ def topk_mask(w: Tensor | Sequence[Tensor], k: int | None = None, *, density: fl
 
 
 def _reference(tensors: list[Tensor], k: int) -> list[Tensor]:
-    double = any(x.dtype == torch.float64 for x in tensors)
+    double = any(x.dtype in DOUBLE for x in tensors)
     keys = [magnitude(x, double).flatten() for x in tensors]
     keys = torch.cat(keys) if len(keys) > 1 else keys[0]
     least = keys.kthvalue(keys.numel() - k + 1).values
