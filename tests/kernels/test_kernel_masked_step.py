@@ -60,6 +60,17 @@ def test_against_torch(kind, options, shape, backend, device):
     assert dispatch.used() == ({(f"masked_{kind}", backend, path): 3} if param.numel() or backend == "reference" else {})
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_what_is_masked_is_zero_whatever_its_gradient_was(kind, backend, device):
+    mask = torch.arange(6, device=device) % 2 == 0
+    grad = torch.ones(6, device=device).where(mask, torch.tensor([0.0, torch.nan, 0.0, torch.inf, 0.0, -torch.inf], device=device))
+    with dispatch.backend(backend):
+        for x in ours(kind, torch.ones(6, device=device), [grad], mask, {"lr": 0.1}):
+            assert x.isfinite().all()
+            assert not x[~mask].any()
+
+
 @pytest.mark.parametrize(("kind", "options"), CASES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_parity_over_dtypes(kind, options, dtype, device):

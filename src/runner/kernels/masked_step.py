@@ -1,7 +1,7 @@
 """Optimizer steps under a sparsity mask, in place and in one pass.
 
-Each is the step of torch.optim followed by multiplying the weights and the optimizer's state with the mask, so that an entry that is
-pruned starts afresh should it ever come back. Arithmetic is in float32; every tensor keeps its dtype.
+Each is the step of torch.optim after which the weights and the optimizer's state are 0 where the mask is, whatever they were (also NaN), so
+that an entry that is pruned starts afresh should it ever come back. Arithmetic is in float32; every tensor keeps its dtype.
 """
 
 import torch

@@ -17,13 +17,13 @@ def _load(x, at, n):
 
 @triton.jit
 def _store(x, at, n, keep, value):
-    tl.store(x + at, (value * keep).to(x.dtype.element_ty), at < n)
+    tl.store(x + at, tl.where(keep, value, 0.0).to(x.dtype.element_ty), at < n)
 
 
 @triton.jit
 def _sgd(param, grad, buffer, mask, n, lr, momentum, weight_decay, NESTEROV: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    keep = tl.load(mask + at, at < n, other=0).to(tl.float32)
+    keep = tl.load(mask + at, at < n, other=0) != 0
     w = _load(param, at, n)
     g = _load(grad, at, n)
     if weight_decay != 0:  # zero times an infinite weight is NaN
@@ -40,7 +40,7 @@ def _sgd(param, grad, buffer, mask, n, lr, momentum, weight_decay, NESTEROV: tl.
 @triton.jit
 def _adamw(param, grad, exp_avg, exp_avg_sq, mask, n, lr, rest1, beta2, rest2, eps, weight_decay, correction1, correction2, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    keep = tl.load(mask + at, at < n, other=0).to(tl.float32)
+    keep = tl.load(mask + at, at < n, other=0) != 0
     g = _load(grad, at, n)
     m = _load(exp_avg, at, n)
     m += rest1 * (g - m)

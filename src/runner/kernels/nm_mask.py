@@ -19,7 +19,7 @@ def nm_mask(w: Tensor, n: int, m: int, dim: int = -1) -> Tensor:
 
 
 def nm_prune(w: Tensor, n: int, m: int, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """`w` times its N:M mask, and the mask, from one pass. Pruned weights get no gradient. Arguments as `nm_mask`."""
+    """`w` with 0 outside its N:M mask, and the mask, from one pass. Pruned weights get no gradient. Arguments as `nm_mask`."""
     return _nm(w, n, m, dim, prune=True)
 
 
@@ -137,7 +137,7 @@ def _backward(ctx, grad, _):
     if not ctx.prune:
         grad = None
     elif not w:
-        grad = grad * mask
+        grad = grad.where(mask, 0)
     elif torch.is_grad_enabled():
         grad = _straight(grad, w[0], mask, ctx.decay)
     else:

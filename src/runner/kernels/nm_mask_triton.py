@@ -34,7 +34,7 @@ def _strided_groups(w, mask, pruned, groups, inner, N: tl.constexpr, M: tl.const
     keep = _keep(value, lane, N, M, GROUPS, WIDTH)
     tl.store(mask + at, keep.to(tl.int8), inside)
     if PRUNE:
-        tl.store(pruned + at, value * keep.to(value.dtype), inside)
+        tl.store(pruned + at, tl.where(keep, value, 0.0).to(value.dtype), inside)
 
 
 @triton.jit
@@ -45,7 +45,7 @@ def _dense_groups(w, mask, pruned, n, N: tl.constexpr, M: tl.constexpr, PRUNE: t
     keep = tl.reshape(_keep(tl.reshape(value, [GROUPS, M]), tl.arange(0, M)[None, :], N, M, GROUPS, M), [GROUPS * M])
     tl.store(mask + at, keep.to(tl.int8), at < n)
     if PRUNE:
-        tl.store(pruned + at, value * keep.to(value.dtype), at < n)
+        tl.store(pruned + at, tl.where(keep, value, 0.0).to(value.dtype), at < n)
 
 
 @triton.jit
