@@ -152,6 +152,19 @@ def test_a_class_out_of_range_gives_nan(device):
         assert cross_entropy(torch.randn(2, 3, device=device), torch.tensor([3, -1], device=device)).isnan().all()
 
 
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_weights_of_other_classes_and_smoothing_beyond_one_are_refused(backend, device):
+    logits, target = make("hard", 4, 5, device)
+    with dispatch.backend(backend):
+        for f in (cross_entropy, cross_entropy_with_gradient):
+            for shape in ((3,), (1,), (4, 5)):
+                with pytest.raises(ValueError, match="for 5 classes"):
+                    f(logits, target, weight=torch.ones(shape, device=device))
+            for smoothing in (-0.1, 1.1):
+                with pytest.raises(ValueError, match=r"\[0, 1\]"):
+                    f(logits[None], target[None], label_smoothing=smoothing)
+
+
 def test_learnt_targets_are_refused_by_the_kernel(device):
     target = torch.rand(2, 3, device=device, requires_grad=True)
     with dispatch.backend("triton"), pytest.raises(RuntimeError, match="requires gradients"):

@@ -38,6 +38,7 @@ def cross_entropy(
     """
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
+    check_options(logits, weight, label_smoothing)
     logits, target = broadcast_target(logits, target)
     loss = _loss(logits, target, weight, label_smoothing, ignore_index)
     if reduction == "sum":
@@ -58,6 +59,7 @@ def cross_entropy_with_gradient(
 
     Arguments as `cross_entropy`.
     """
+    check_options(logits, weight, label_smoothing)
     logits, target = (x.detach() for x in broadcast_target(logits, target))
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
@@ -67,6 +69,14 @@ def cross_entropy_with_gradient(
         loss = _reference(logits, target, weight, label_smoothing, ignore_index)
         (grad,) = torch.autograd.grad(loss.sum(), logits)
     return loss.detach(), grad
+
+
+def check_options(logits: Tensor, weight: Tensor | None, smoothing: float) -> None:
+    """A kernel would read weights that are not there."""
+    if weight is not None and weight.shape != logits.shape[-1:]:
+        raise ValueError(f"class weights of shape {tuple(weight.shape)} for {logits.shape[-1]} classes")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label smoothing must be in [0, 1], not {smoothing}")
 
 
 def broadcast_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
