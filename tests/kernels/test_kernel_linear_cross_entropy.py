@@ -162,6 +162,21 @@ def test_edges(backend):
         linear_cross_entropy(hidden, weight.half(), torch.zeros(4, dtype=torch.long))
 
 
+def test_shapes_that_do_not_fit_are_refused(backend):
+    (hidden, weight, bias), target = make("hard", 6, 4, 5)
+    for call in (
+        lambda: linear_cross_entropy(hidden[:, :3], weight, target),
+        lambda: linear_cross_entropy(hidden, weight[0], target),
+        lambda: linear_cross_entropy(hidden, weight, target, bias[:1]),
+        lambda: linear_cross_entropy(hidden, weight, target, smoothing=1.5),
+        lambda: linear_logsumexp(hidden, weight, bias[:4]),
+        lambda: linear_logsumexp(hidden, weight, exclude=target[:2]),
+        lambda: linear_logsumexp(hidden, weight, exclude=target, ids=target[:2]),
+    ):
+        with pytest.raises(ValueError, match="hidden|smoothing"):
+            call()
+
+
 def test_nan_is_not_hidden(backend):
     (hidden, weight, _), _ = make("hard", 8, 4, 5)
     with torch.no_grad():

@@ -101,6 +101,9 @@ def test_edges(backend):
         assert sampled_softmax(hidden.bfloat16(), weight, target, torch.tensor([0, 1], device=DEVICE), one).dtype == torch.float32
     with pytest.raises(ValueError, match="none, sum or mean"):
         sampled_softmax(hidden, weight, target, target, one, reduction="avg")
+    for targets, expected in ((target[:1], one), (target, one[:1])):
+        with pytest.raises(ValueError, match="targets of shape"):
+            sampled_softmax(hidden, weight, targets, target[:2], expected)
 
 
 @pytest.mark.parametrize("law", ["uniform", "log_uniform", torch.tensor([0.1, 0.2, 0.3, 0.05, 0.05, 0.3])])

@@ -54,6 +54,8 @@ def linear_cross_entropy(
         raise ValueError(f"targets of shape {tuple(target.shape)} for hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)}")
     if target.requires_grad:
         raise ValueError("targets take no gradient here: use cross_entropy on the logits")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing must be in [0, 1], not {smoothing}")
     hidden, weight, bias = _matched(hidden, weight, bias)
     if len(lead) != 1:
         hidden, target = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1, *target.shape[len(lead) :])
@@ -91,6 +93,8 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, bias: Tensor | None = None,
     if exclude is not None:
         exclude = exclude.reshape(-1)
         ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
+        if exclude.shape != hidden.shape[:1] or ids.shape != weight.shape[:1]:
+            raise ValueError(f"{exclude.numel()} classes to exclude and {ids.numel()} ids for hidden {(*lead, hidden.shape[1])} and weight {tuple(weight.shape)}")
     if dispatch.fused("linear_cross_entropy", hidden):
         out = fused_linear_cross_entropy(hidden, weight, bias, None, exclude, ids, 0.0, -100, False)[0]
     else:
@@ -101,7 +105,10 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, bias: Tensor | None = None,
 
 
 def _matched(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As a linear layer takes them: in autocast's dtype where that is on."""
+    """As a linear layer takes them: in autocast's dtype where that is on. A kernel would read what other shapes do not hold."""
+    if weight.ndim != 2 or hidden.shape[-1] != weight.shape[1] or (bias is not None and bias.shape != weight.shape[:1]):
+        given = "" if bias is None else f" and bias {tuple(bias.shape)}"
+        raise ValueError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}{given} do not fit")
     device = hidden.device.type
     if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)

@@ -39,6 +39,9 @@ def sampled_softmax(
     """
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
+    if target.shape != hidden.shape[:-1] or samples.ndim != 1 or expected.shape != samples.shape:
+        given = f"samples {tuple(samples.shape)} and expected {tuple(expected.shape)}"
+        raise ValueError(f"targets of shape {tuple(target.shape)}, {given} for hidden {tuple(hidden.shape)}")
     hidden, weight, bias = _matched(hidden, weight, bias)
     target, samples = target.long(), samples.long()
     valid = target != ignore_index
