@@ -224,6 +224,11 @@ def test_logsumexp(backend):
     assert lone.tolist() == [-torch.inf] * 7
     lone.clamp_min(0).sum().backward()
     assert not hidden.grad.any()
+    none = linear_logsumexp(hidden, weight[:0])
+    assert none.tolist() == [-torch.inf] * 7
+    hidden.grad = None
+    none.clamp_min(0).sum().backward()
+    assert not hidden.grad.any()
 
 
 # derivatives of the reference, and what it holds

@@ -121,6 +121,7 @@ def test_edges(backend):
     alone = partial_fc(hidden, weight[:1], torch.zeros_like(target))
     assert not alone.any()
     assert not torch.autograd.grad(alone.sum(), weight)[0].any()
+    assert not partial_fc(hidden, weight, torch.full_like(target, -100), 0.1).any()  # which keeps no class
     each = partial_fc(hidden, weight, target, arc=0.2)
     torch.testing.assert_close(partial_fc(hidden, weight, target, arc=0.2, reduction="sum"), each.sum())
     torch.testing.assert_close(partial_fc(hidden, weight, target, arc=0.2, reduction="mean"), each[::2].mean())

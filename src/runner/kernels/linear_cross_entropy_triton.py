@@ -171,14 +171,15 @@ def _sizes(hidden: Tensor, weight: Tensor, target: Tensor) -> tuple[int, ...]:
 
 def forward(hidden, weight, bias, target, exclude, ids, smoothing: float, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, log-partition and mass; without a target the log-sum-exp, log-partition and 1."""
+    rows, classes = len(hidden), len(weight)
+    if not (rows and classes):  # a process may keep none of its classes
+        values = (-torch.inf if target is None else 0.0, 0.0, 0.0)
+        return tuple(torch.full((rows,), value, dtype=torch.float32, device=hidden.device) for value in values)
     tensors, constants = _arguments(hidden, weight, bias, target, exclude, ids)
     hidden, weight, *_, labels = tensors
-    rows, classes = len(hidden), len(weight)
     if constants["KIND"] == "soft":  # a tile of targets beside that of the logits would spill
         constants["HEIGHT"] //= 2
     blocks, tiles = triton.cdiv(rows, constants["HEIGHT"]), triton.cdiv(classes, constants["WIDTH"])
-    if not blocks:
-        return tuple(torch.empty(0, dtype=torch.float32, device=hidden.device) for _ in range(3))
     span = triton.cdiv(tiles, min(tiles, triton.cdiv(PROGRAMS, blocks))) * constants["WIDTH"]
     splits = triton.cdiv(classes, span)
     part = torch.empty(rows, splits, 4, dtype=torch.float32, device=hidden.device)
