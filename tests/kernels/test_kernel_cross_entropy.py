@@ -153,6 +153,21 @@ def test_a_class_out_of_range_gives_nan(device):
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
+@pytest.mark.parametrize("cols", [5, 150])
+def test_ignored_samples_count_for_nothing(cols, backend, narrow, device):
+    """Whatever their logits; and the mean over none but them is 0 / 0 without a slope, as torch's."""
+    x = torch.randn(2, cols, device=device, requires_grad=True)
+    odd = x.detach().clone()
+    odd[0, :2] = torch.tensor([torch.nan, torch.inf], device=device)
+    with dispatch.backend(backend):
+        assert cross_entropy(odd, torch.tensor([-100, 1], device=device)).isfinite().all()
+        loss = cross_entropy(x, torch.full((2,), -100, device=device), reduction="mean")
+        loss.backward()
+    assert loss.isnan()
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
 def test_weights_of_other_classes_and_smoothing_beyond_one_are_refused(backend, device):
     logits, target = make("hard", 4, 5, device)
     with dispatch.backend(backend):

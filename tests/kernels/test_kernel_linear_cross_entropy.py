@@ -177,6 +177,16 @@ def test_shapes_that_do_not_fit_are_refused(backend):
             call()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_mean_over_ignored_samples_alone_has_no_slope(smoothing, backend):
+    """As torch's: the loss is 0 / 0, but nothing learns from it."""
+    (hidden, weight, bias), target = make("hard", 8, 4, 5)
+    loss = linear_cross_entropy(hidden, weight, torch.full_like(target, -100), bias, smoothing, reduction="mean")
+    loss.backward()
+    assert loss.isnan()
+    assert not any(x.grad.any() for x in (hidden, weight, bias))
+
+
 def test_nan_is_not_hidden(backend):
     (hidden, weight, _), _ = make("hard", 8, 4, 5)
     with torch.no_grad():

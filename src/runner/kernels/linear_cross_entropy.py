@@ -150,12 +150,14 @@ def _slopes(log_p: Tensor, target: Tensor | None, grad: Tensor, smoothing: float
     """Gradient in the logits, in place of the log-probabilities: (p sum(q) - q) grad, q over the classes that are not at -inf."""
     if target is None:
         return log_p.exp_().mul_(grad[:, None])
+    if not target.is_floating_point():
+        valid = target != ignore_index
+        grad = grad.where(valid, 0)  # a mean over nothing has no number for it
     if target.is_floating_point() or smoothing:
         q = coefficients(log_p, target, None, smoothing, ignore_index).where(log_p != -torch.inf, 0)
         return log_p.exp_().mul_(q.sum(-1, keepdim=True)).sub_(q).mul_(grad[:, None])
-    valid = target != ignore_index
     at = target.where(valid, 0)[:, None]
-    share = (grad * valid)[:, None].where(log_p.gather(-1, at) > -torch.inf, 0)
+    share = grad[:, None].where(log_p.gather(-1, at) > -torch.inf, 0)
     return log_p.exp_().mul_(share).scatter_add_(-1, at, -share)
 
 
