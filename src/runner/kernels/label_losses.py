@@ -184,7 +184,8 @@ def _formula(s, target, hard, formula, parameters, ignore_index, log_softmax, ig
         loss = _bi_tempered(s, target, hard, *parameters, dead, minus)
     else:
         loss = _sum(s, target, hard, formula, *parameters, dead, log_softmax, minus)
-    return loss.where(target != ignore_index, 0) if ignored and formula.endswith(("maxsup", "ldr", "bi_tempered")) else loss
+    more = formula.startswith(("nce", "nfl")) or formula.endswith(("maxsup", "ldr", "bi_tempered"))  # than the label's own share
+    return loss.where(target != ignore_index, 0) if ignored and more else loss
 
 
 def _gain(log_p: Tensor, kind: str, power: float) -> Tensor:

@@ -238,8 +238,8 @@ def _rows(
     if LOSS:
         tl.store(loss + row, tl.where(counts == 0, 0.0, counts * value), row < rows)
     if GRADIENT:
-        if SCALED:
-            counts *= tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
+        if SCALED:  # a mean over nothing has an infinite gradient
+            counts = tl.where(counts == 0, 0.0, counts * tl.load(grad + row, row < rows, other=0.0).to(tl.float32))
         tl.store(out + row * cols + col, tl.where(counts == 0, 0.0, counts * slope).to(out.dtype.element_ty), inside)
 
 
