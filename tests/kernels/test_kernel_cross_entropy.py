@@ -14,6 +14,7 @@ from runner.kernels import (
     cross_entropy,
     cross_entropy_with_gradient,
     dispatch,
+    entmax_loss,
     label_loss,
     ldr_loss,
     linear_cross_entropy,
@@ -253,3 +254,26 @@ def test_class_indices_of_every_integer_type(dtype, choice, device):
     with dispatch.backend(choice):
         for name, loss in losses.items():
             torch.testing.assert_close(loss(x, y.to(dtype)), loss(x, y), rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("choice", ["reference", "triton"])
+def test_soft_targets_of_every_type_leave_the_loss_in_float32(choice, device):
+    """Double probabilities, as numpy makes them, are no reason for a loss in float64."""
+    x, weight = torch.randn(5, 7, device=device), torch.randn(7, 7, device=device)
+    losses = {
+        "cross_entropy": cross_entropy,
+        "weighted": lambda x, t: cross_entropy(x, t, weight=t[0]),
+        "mae": partial(label_loss, active="mae"),
+        "nce+rce": partial(label_loss, active="nce", passive="rce"),
+        "ldr": ldr_loss,
+        "bi_tempered": bi_tempered_loss,
+        "untempered": partial(bi_tempered_loss, t1=1.0, t2=1.0),
+        "clipped": clipped_cross_entropy,
+        "sparsemax": sparsemax_loss,
+        "entmax 1": partial(entmax_loss, alpha=1.0),
+        "linear": lambda x, t: linear_cross_entropy(x, weight, t),
+    }
+    target = torch.randn(5, 7, device=device).softmax(-1)
+    with dispatch.backend(choice):
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss(x, target.double()), loss(x, target), msg=lambda text, name=name: f"{name}: {text}")

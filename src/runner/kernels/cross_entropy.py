@@ -104,17 +104,18 @@ def _loss(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: floa
 
 
 def coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
-    """The factor of each -log p: w q."""
+    """The factor of each -log p: w q. In the type of the sums, whatever that of the target and the weights."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
     if target.is_floating_point():
-        q = accumulator(target)
+        q = target.to(dtype)
     else:
         valid = (target != ignore_index)[..., None]
         hot = target.where(valid[..., 0], 0)[..., None]
-        q = torch.zeros_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32)).scatter(-1, hot, 1)
+        q = torch.zeros_like(logits, dtype=dtype).scatter(-1, hot, 1)
     if smoothing:
         q = (1 - smoothing) * q + smoothing / logits.shape[-1]
     if weight is not None:
-        q = q * weight
+        q = q * weight.to(dtype)
     return q if target.is_floating_point() else q.where(valid, 0)
 
 

@@ -56,7 +56,7 @@ def _shannon(logits: Tensor, target: Tensor, ignore_index: int, gradient: bool) 
     else:
         loss = cross_entropy(logits, target, ignore_index=ignore_index)
     if target.is_floating_point():
-        loss = loss + torch.special.entr(accumulator(target)).neg().sum(-1)
+        loss = loss + torch.special.entr(target.to(loss.dtype)).neg().sum(-1)
     return (loss, grad) if gradient else loss
 
 

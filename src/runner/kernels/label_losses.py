@@ -135,7 +135,7 @@ def bi_tempered_loss(
     if not (0 <= t1 <= 1 <= t2 and iterations >= 1):
         raise ValueError(f"t1 must be in [0, 1], t2 and iterations at least 1, not {t1}, {t2} and {iterations}")
     if t1 == t2 == 1:  # the Kullback-Leibler divergence, whose slope does not fade where p is below the smallest float
-        answer, own = label_loss(logits, target, ignore_index=ignore_index, gradient=gradient), accumulator(target)
+        answer, own = label_loss(logits, target, ignore_index=ignore_index, gradient=gradient), target.to(accumulator(logits[:0]).dtype)
         given = (own * own.clamp_min(1e-10).log()).sum(-1) if target.is_floating_point() else 0
         return (answer[0] + torch.as_tensor(given).detach(), answer[1]) if gradient else answer + given
     return _loss(logits, target, "bi_tempered", [t1, t2, float(iterations)], ignore_index, gradient)
@@ -164,6 +164,7 @@ def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[fl
     """In plain torch, or with the kernel of the log-softmax. That an entry is -inf shows in the loss, but for some formulas and ignored samples."""
     s = accumulator(logits)
     hard = not target.is_floating_point()
+    target = target if hard else target.to(s.dtype)
     if not kernels and asks(s):
         ignored = hard and ignores(target, ignore_index)
         if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
@@ -202,7 +203,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     active, passive = formula.split("+")
     kind = NORMALISED.get(active, active)
     if formula == "gce+none" and power == 1 and not (hard or dead):
-        return alpha * (accumulator(target).sum(-1) + minus(s.softmax(-1)))
+        return alpha * (target.sum(-1) + minus(s.softmax(-1)))
     if not hard or dead or formula not in ("gce+none", "gce+mae") or (cost := _surprise(s, minus)) is None:
         log_p = log_softmax(s)
         cost = minus(log_p) if hard or kind == "ce" else None
@@ -228,7 +229,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     if passive == "mae":
         return loss + beta * label("gce", 1.0)
     if passive == "rce":
-        return loss - beta * (log_p.exp() * accumulator(target).clamp_min(floor).log()).sum(-1)
+        return loss - beta * (log_p.exp() * target.clamp_min(floor).log()).sum(-1)
     return loss + beta * _lead(s, dead) if passive == "maxsup" else loss
 
 
@@ -275,7 +276,7 @@ def _ldr(s: Tensor, target: Tensor, ignore_index: int, lam: float, margin: float
         level = z.sum(-1, keepdim=True) / classes
         z = z / (level.where(level > 0, 1) if dead else level)
     if target.is_floating_point():
-        gap = margin * (1 - accumulator(target))
+        gap = margin * (1 - target)
     else:
         gap = torch.full_like(s, margin).scatter(-1, target.where(target != ignore_index, 0)[..., None], 0)
     raised = z + gap
@@ -327,7 +328,7 @@ def _bi_tempered(s: Tensor, target: Tensor, hard: bool, t1: float, t2: float, it
     if hard:
         spread = _power(p, 2 - t1).sum(-1)
         return -_log_t((-minus(p)).clamp_min(1e-30), t1) - (1 - spread) / (2 - t1)  # the label's; 0 where it is ignored
-    t, log = accumulator(target), _log_t(p, t1)
+    t, log = target, _log_t(p, t1)
     spread = (p * (1 + (1 - t1) * log)).sum(-1)  # p^(2 - t1)
     return minus(log) + (t * _log_t(t.clamp_min(1e-10), t1) - t ** (2 - t1) / (2 - t1)).sum(-1) + spread / (2 - t1)
 
