@@ -268,7 +268,7 @@ def _ldr(s: Tensor, target: Tensor, ignore_index: int, lam: float, margin: float
     z, classes = s, s.shape[-1]
     if dead:
         live = s != -torch.inf
-        classes = live.sum(-1, keepdim=True).clamp_min(1)
+        classes = live.sum(-1, keepdim=True, dtype=s.dtype).clamp_min(1)  # of integers log would be float32
         z = s.masked_fill(~live, -torch.inf)
     if normalise:
         low = (z.detach().amax(-1, keepdim=True) + DEEP).clamp_max(0)
