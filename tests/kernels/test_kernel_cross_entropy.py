@@ -277,3 +277,27 @@ def test_soft_targets_of_every_type_leave_the_loss_in_float32(choice, device):
     with dispatch.backend(choice):
         for name, loss in losses.items():
             torch.testing.assert_close(loss(x, target.double()), loss(x, target), msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_targets_and_weights_are_mapped_over_alone(device):
+    """vmap over labels for the same logits, as for the loss of every class."""
+    x, w, targets = torch.randn(5, 7, device=device), torch.randn(7, 7, device=device), torch.randint(7, (3, 5), device=device)
+    losses = {
+        "cross_entropy": cross_entropy,
+        "gce": partial(label_loss, active="gce"),
+        "nce+maxsup": partial(label_loss, active="nce", passive="maxsup"),
+        "ldr": ldr_loss,
+        "bi_tempered": bi_tempered_loss,
+        "clipped": clipped_cross_entropy,
+        "entmax": entmax_loss,
+        "linear": lambda x, y: linear_cross_entropy(x, w, y),
+        "partial_fc": lambda x, y: partial_fc(x, w, y),
+    }
+    with dispatch.backend("reference"):
+        for name, loss in losses.items():
+            got = torch.func.vmap(loss, in_dims=(None, 0))(x, targets)
+            expected = torch.stack([loss(x, y) for y in targets])
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        weights = torch.rand(2, 7, device=device)
+        got = torch.func.vmap(lambda v: cross_entropy(x, targets[0], weight=v))(weights)
+        torch.testing.assert_close(got, torch.stack([cross_entropy(x, targets[0], weight=v) for v in weights]))

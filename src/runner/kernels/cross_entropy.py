@@ -121,7 +121,7 @@ def coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothin
 
 def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
     s = accumulator(logits)
-    if asks(s):
+    if asks(s) and asks(target) and (weight is None or asks(weight)):  # each may be mapped over alone
         hard = not target.is_floating_point()
         if hard and target.ndim == 1 and s.ndim == 2 and (weight is None or not weight.requires_grad):
             options = {"ignore_index": ignore_index, "reduction": "none", "label_smoothing": smoothing}

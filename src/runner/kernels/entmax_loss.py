@@ -98,7 +98,7 @@ def _reference(logits: Tensor, target: Tensor, alpha: float, ignore_index: int) 
     loss = applied(_Conjugate, z, alpha)[0] + nll(z, target, None, 0.0, ignore_index, dead)
     if target.is_floating_point():
         return loss - _entropy(target.to(s.dtype), alpha)
-    return loss.where(target != ignore_index, 0) if not asks(s) or ignores(target, ignore_index) else loss
+    return loss.where(target != ignore_index, 0) if not (asks(s) and asks(target)) or ignores(target, ignore_index) else loss
 
 
 @dispatch.kernel("entmax_loss")

@@ -165,7 +165,7 @@ def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[fl
     s = accumulator(logits)
     hard = not target.is_floating_point()
     target = target if hard else target.to(s.dtype)
-    if not kernels and asks(s):
+    if not kernels and asks(s) and asks(target):
         ignored = hard and ignores(target, ignore_index)
         if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
             loss = _formula(s, target, hard, formula, parameters, ignore_index, partial(torch.log_softmax, dim=-1), ignored, False)

@@ -98,7 +98,7 @@ def partial_fc(
 
 def _few(hidden: Tensor, weight: Tensor, target: Tensor, ignore_index: int) -> bool:
     """Whether on a CPU the logits may be held, and every sample has one of its own: then that is the faster way."""
-    if not asks(hidden) or hidden.dtype != weight.dtype or torch.is_autocast_enabled("cpu") or not 0 < len(hidden) <= _piece(hidden, weight):
+    if not (asks(hidden) and asks(target)) or hidden.dtype != weight.dtype or torch.is_autocast_enabled("cpu") or not 0 < len(hidden) <= _piece(hidden, weight):
         return False
     low, high = (int(x) for x in target.aminmax())
     return low >= 0 and high < len(weight) and ignore_index < 0
