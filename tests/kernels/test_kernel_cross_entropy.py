@@ -181,6 +181,16 @@ def test_weights_of_other_classes_and_smoothing_beyond_one_are_refused(backend, 
                     f(logits[None], target[None], label_smoothing=smoothing)
 
 
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_the_loss_with_its_gradient_is_not_differentiable(backend, device):
+    """Not in learnt weights either, for which the kernel has no gradient."""
+    logits, target = make("hard", 4, 5, device)
+    with dispatch.backend(backend):
+        loss, grad = cross_entropy_with_gradient(logits.requires_grad_(), target, weight=torch.rand(5, device=device, requires_grad=True))
+    assert not loss.requires_grad
+    assert not grad.requires_grad
+
+
 def test_learnt_targets_are_refused_by_the_kernel(device):
     target = torch.rand(2, 3, device=device, requires_grad=True)
     with dispatch.backend("triton"), pytest.raises(RuntimeError, match="requires gradients"):

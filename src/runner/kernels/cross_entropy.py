@@ -61,6 +61,7 @@ def cross_entropy_with_gradient(
     """
     check_options(logits, weight, label_smoothing)
     logits, target = (x.detach() for x in broadcast_target(logits, target))
+    weight = None if weight is None else weight.detach()
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
         return loss, grad
