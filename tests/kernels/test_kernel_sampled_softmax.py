@@ -106,6 +106,15 @@ def test_edges(backend):
             sampled_softmax(hidden, weight, targets, target[:2], expected)
 
 
+def test_autocast_does_not_round_the_correction(backend):
+    """-log n of rare classes is long; rounded to bfloat16 it would shift every loss the same way."""
+    hidden, weight, _, target = make(5, 4, 6, torch.bfloat16)
+    samples, expected = torch.arange(6, device=DEVICE), torch.full((6,), 1.2e-4, device=DEVICE)
+    exact = sampled_softmax(hidden.float(), weight.float(), target, samples, expected)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        torch.testing.assert_close(sampled_softmax(hidden, weight, target, samples, expected), exact, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("law", ["uniform", "log_uniform", torch.tensor([0.1, 0.2, 0.3, 0.05, 0.05, 0.3])])
 def test_draws_follow_their_law(law):
     """Counts of many draws against the expected counts: chi-square below its 0.9999 quantile for 5 degrees of freedom."""

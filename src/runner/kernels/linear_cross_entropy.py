@@ -88,7 +88,9 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, bias: Tensor | None = None,
         exclude: (...) integers; the rows of `weight` whose id is that of the row of `hidden` are left out of its sum.
         ids: (C,) integers, the names of the rows of `weight` that `exclude` means; 0 to C - 1 if None. They may repeat.
     """
+    given = bias
     hidden, weight, bias = _matched(hidden, weight, bias)
+    bias = None if bias is None else given.to(accumulator(hidden[:0]).dtype)  # which autocast would round, corrections of a sample too
     lead, hidden = hidden.shape[:-1], hidden.reshape(-1, hidden.shape[-1])
     if exclude is not None:
         exclude = exclude.reshape(-1)
