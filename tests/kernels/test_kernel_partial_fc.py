@@ -180,7 +180,10 @@ for size in (4, 4 + rank):
         said.append(len(partial_fc(hidden[:size], weight[shard], target[:size])))
     except ValueError as error:
         said.append(str(error))
-odd = [partial_fc(hidden[rows], weight[shard], torch.tensor([0, 10, 11, -1])).isnan().tolist()]
+weight[10] = torch.nan  # a class of the second process that is nobody's target
+odd = [partial_fc(hidden[rows], weight[shard], torch.full((4,), rank)).isnan().tolist()]
+weight[10] = 0
+odd.append(partial_fc(hidden[rows], weight[shard], torch.tensor([0, 10, 11, -1])).isnan().tolist())
 with open(f"rank{{rank}}.json", "w") as file:
     json.dump([found, said, odd], file)
 dist.destroy_process_group()
@@ -196,7 +199,7 @@ def test_two_processes_are_one(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     (found0, said0, odd0), (found1, said1, odd1) = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    assert odd0 == odd1 == [[False, False, True, True]]  # a class that neither has
+    assert odd0 == odd1 == [[True] * 4, [False, False, True, True]]  # no NaN is lost between them, and a class that neither has is one
     assert said0 == said1 == [4, "the processes hold different numbers of samples: [4, 5]"]
     torch.manual_seed(0)
     hidden, weight = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(8, 5), (11, 5)])

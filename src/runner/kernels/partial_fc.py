@@ -94,7 +94,7 @@ def partial_fc(
         dist.all_reduce(top, dist.ReduceOp.MAX, group)
         top = top.clamp_min(torch.finfo(top.dtype).min)
         total, z, found = _Sum.apply(torch.stack([(others - top).exp(), z, here.to(z.dtype)]), group)
-        others = (top + total.where(total > 0, 1).log()).where(total > 0, -torch.inf)
+        others = (top + total.where(total != 0, 1).log()).where(total != 0, -torch.inf)  # NaN stays
     loss = margin_loss(others, z).where(found != 0, torch.nan)[mine].where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
 
