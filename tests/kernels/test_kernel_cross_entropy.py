@@ -311,3 +311,15 @@ def test_targets_and_weights_are_mapped_over_alone(device):
         weights = torch.rand(2, 7, device=device)
         got = torch.func.vmap(lambda v: cross_entropy(x, targets[0], weight=v))(weights)
         torch.testing.assert_close(got, torch.stack([cross_entropy(x, targets[0], weight=v) for v in weights]))
+
+
+def test_targets_whose_classes_lie_far_apart(device):
+    """Offsets beyond 32 bits, as in transposed targets of 2^31 entries; of this one three are touched."""
+    target = torch.empty(2**31 + 1, dtype=torch.float16, device=device).as_strided((1, 3), (1, 2**30))
+    target.copy_(torch.tensor([[0.25, 0.25, 0.5]], device=device))
+    x = torch.randn(1, 3, device=device)
+    for loss in (cross_entropy, partial(label_loss, active="gce"), entmax_loss):
+        with dispatch.backend("triton"):
+            got = loss(x, target)
+        with dispatch.backend("reference"):
+            torch.testing.assert_close(got, loss(x, target.contiguous()), rtol=1e-4, atol=1e-5)

@@ -34,7 +34,7 @@ def _coefficients(
         label = label.to(tl.int32)
         q = tl.where(col == label, (1 - smoothing + smoothing / cols) * counts, smoothing / cols * counts)
     else:
-        q = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
+        q = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
     q = tl.where(col < cols, q, 0.0)
     if WEIGHTED:
         q *= tl.load(weight + col, col < cols, other=0.0).to(tl.float32)

@@ -37,7 +37,7 @@ def _forward(
         counts = tl.where(label == ignore_index, 0.0, counts)
         t = tl.where(col == label.to(tl.int32), 1.0, 0.0)
     else:
-        t = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32)
+        t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
     live = s != float("-inf")
     top = tl.max(s, 1)[:, None]
     s -= tl.where(top == float("-inf"), 0.0, top)
