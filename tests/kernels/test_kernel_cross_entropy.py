@@ -323,3 +323,24 @@ def test_targets_whose_classes_lie_far_apart(device):
             got = loss(x, target)
         with dispatch.backend("reference"):
             torch.testing.assert_close(got, loss(x, target.contiguous()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_losses_with_their_gradients_compile_and_map(kind, device):
+    """The reference's too, which asks autograd for them."""
+    logits, target = make(kind, 4, 5, device)
+    losses = {
+        "cross_entropy": cross_entropy_with_gradient,
+        "gce": partial(label_loss, active="gce", gradient=True),
+        "ldr": partial(ldr_loss, gradient=True),
+        "entmax": partial(entmax_loss, gradient=True),
+    }
+    for name, f in losses.items():
+        expected = f(logits, target)
+        for choice in ("reference", "triton"):
+            torch.compiler.reset()
+            with dispatch.backend(choice):
+                got = torch.compile(f, fullgraph=True, backend="aot_eager")(logits, target)
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        with dispatch.backend("reference"):
+            torch.testing.assert_close(torch.func.vmap(f)(logits, target), expected, rtol=1e-4, atol=1e-5)

@@ -14,7 +14,7 @@ from torch import Tensor
 from . import dispatch
 from .layout import accumulator
 from .references import masked
-from .softmax import REFERENCES, asks
+from .softmax import REFERENCES, asks, with_gradient
 
 
 def cross_entropy(
@@ -65,11 +65,7 @@ def cross_entropy_with_gradient(
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
         return loss, grad
-    with torch.enable_grad():
-        logits = logits.requires_grad_()
-        loss = _reference(logits, target, weight, label_smoothing, ignore_index)
-        (grad,) = torch.autograd.grad(loss.sum(), logits)
-    return loss.detach(), grad
+    return with_gradient(lambda x: _reference(x, target, weight, label_smoothing, ignore_index), logits, target)
 
 
 def check_options(logits: Tensor, weight: Tensor | None, smoothing: float) -> None:

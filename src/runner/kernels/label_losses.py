@@ -25,7 +25,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, ignores, nll
 from .layout import accumulator
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, log_softmax
+from .softmax import REFERENCES, asks, log_softmax, with_gradient
 
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
 NORMALISED = {"nce": "ce", "nfl": "focal"}
@@ -154,10 +154,8 @@ def _loss(logits: Tensor, target: Tensor, formula: str, parameters: list[float],
         return (loss.detach(), grad) if gradient else loss
     if not gradient:
         return _reference(logits, target, formula, parameters, ignore_index, kernels)
-    with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        loss = _reference(logits, target.detach(), formula, parameters, ignore_index, kernels)
-        return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
+    target = target.detach()
+    return with_gradient(lambda x: _reference(x, target, formula, parameters, ignore_index, kernels), logits, target)
 
 
 def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[float], ignore_index: int, kernels: bool = False) -> Tensor:

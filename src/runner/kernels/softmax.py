@@ -5,6 +5,7 @@ and the log-softmax -inf, with zero gradients. Sums are kept in float32 (float64
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,17 @@ def softmax_plus_one(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 
 def asks(s: Tensor) -> bool:
     """Whether a question about the values of `s` is cheap: not where it would stall a GPU, break a trace or leave a transform."""
     return s.is_cpu and not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(s)
+
+
+def with_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """`loss(logits)` and the gradient of its sum, both detached; by torch.func where a trace or a transform does not take autograd."""
+    if torch.compiler.is_compiling() or any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (logits, target)):
+        value, pull = torch.func.vjp(loss, logits.detach())
+        return value, pull(torch.ones_like(value))[0]
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        value = loss(logits)
+        return value.detach(), torch.autograd.grad(value.sum(), logits)[0]
 
 
 FEW = 4096  # values that are compared in less time than a column of them is summed
