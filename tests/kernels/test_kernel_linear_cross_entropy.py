@@ -173,7 +173,7 @@ def test_shapes_that_do_not_fit_are_refused(backend):
         lambda: linear_logsumexp(hidden, weight, exclude=target[:2]),
         lambda: linear_logsumexp(hidden, weight, exclude=target, ids=target[:2]),
     ):
-        with pytest.raises(ValueError, match="hidden|smoothing"):
+        with pytest.raises(ValueError, match=r"hidden|smoothing"):
             call()
 
 

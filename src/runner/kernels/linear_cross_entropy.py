@@ -96,7 +96,7 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, bias: Tensor | None = None,
         exclude = exclude.reshape(-1)
         ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
         if exclude.shape != hidden.shape[:1] or ids.shape != weight.shape[:1]:
-            raise ValueError(f"{exclude.numel()} classes to exclude and {ids.numel()} ids for hidden {(*lead, hidden.shape[1])} and weight {tuple(weight.shape)}")
+            raise ValueError(f"{exclude.numel()} classes to exclude, {ids.numel()} ids for hidden {(*lead, hidden.shape[1])}, weight {tuple(weight.shape)}")
     if dispatch.fused("linear_cross_entropy", hidden):
         out = fused_linear_cross_entropy(hidden, weight, bias, None, exclude, ids, 0.0, -100, False)[0]
     else:
