@@ -187,6 +187,12 @@ def test_a_mean_over_ignored_samples_alone_has_no_slope(smoothing, backend):
     assert not any(x.grad.any() for x in (hidden, weight, bias))
 
 
+def test_soft_targets_have_no_ignored_class(backend):
+    (hidden, weight, bias), target = make("soft", 8, 4, 5)
+    loss = linear_cross_entropy(hidden, weight, target, bias, ignore_index=0)
+    torch.testing.assert_close(loss, composition(hidden, weight, target, bias))
+
+
 def test_nan_is_not_hidden(backend):
     (hidden, weight, _), _ = make("hard", 8, 4, 5)
     with torch.no_grad():

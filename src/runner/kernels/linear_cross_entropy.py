@@ -140,7 +140,8 @@ def _whole(hidden: Tensor, weight: Tensor, bias: Tensor | None, target, exclude,
     """All rows at once, in differentiable torch."""
     z = _linear(accumulator(hidden), accumulator(weight), None if bias is None else accumulator(bias))
     if target is not None:
-        target = target.to(z.dtype) if target.is_floating_point() else target
+        if target.is_floating_point():  # torch refuses an index of a class beside them
+            target, ignore_index = target.to(z.dtype), -100
         if bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item())):  # no class is excluded
             return F.cross_entropy(z, target, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing)
         return _reduced(_reference(z, target, None, smoothing, ignore_index), target, ignore_index, reduction)
