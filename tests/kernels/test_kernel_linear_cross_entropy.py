@@ -240,6 +240,12 @@ def test_logsumexp(backend):
     assert lone.tolist() == [-torch.inf] * 7
     lone.clamp_min(0).sum().backward()
     assert not hidden.grad.any()
+    hidden.grad = weight.grad = None
+    out = linear_logsumexp(hidden, weight[:2], torch.tensor([-torch.inf, 0.0], device=DEVICE), exclude=torch.ones_like(exclude))
+    assert out.tolist() == [-torch.inf] * 7
+    out.clamp_min(0).sum().backward()
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
     none = linear_logsumexp(hidden, weight[:0])
     assert none.tolist() == [-torch.inf] * 7
     hidden.grad = None

@@ -139,15 +139,16 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _whole(hidden: Tensor, weight: Tensor, bias: Tensor | None, target, exclude, ids, smoothing, ignore_index, reduction="none") -> Tensor:
     """All rows at once, in differentiable torch."""
     z = _linear(accumulator(hidden), accumulator(weight), None if bias is None else accumulator(bias))
+    full = bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item()))  # no class is excluded
     if target is not None:
         if target.is_floating_point():  # torch refuses an index of a class beside them
             target, ignore_index = target.to(z.dtype), -100
-        if bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item())):  # no class is excluded
+        if full:
             return F.cross_entropy(z, target, ignore_index=ignore_index, reduction=reduction, label_smoothing=smoothing)
         return _reduced(_reference(z, target, None, smoothing, ignore_index), target, ignore_index, reduction)
     if exclude is not None:
         z = z.masked_fill(exclude[:, None] == ids, -torch.inf)
-    return z.logsumexp(-1)
+    return (z if full else z.masked_fill(z == -torch.inf, -torch.inf)).logsumexp(-1)  # which cuts off the gradients of a row of -inf alone
 
 
 def _slopes(log_p: Tensor, target: Tensor | None, grad: Tensor, smoothing: float, ignore_index: int) -> Tensor:
