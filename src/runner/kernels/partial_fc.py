@@ -17,7 +17,7 @@ from torch import distributed as dist
 from . import dispatch
 from .layout import accumulator
 from .linear_cross_entropy import _piece, linear_logsumexp
-from .sampled_softmax import logit, margin_loss
+from .sampled_softmax import logit, margin_loss, rows
 from .softmax import asks
 
 
@@ -79,7 +79,7 @@ def partial_fc(
         mine = slice(dist.get_rank(group) * n, (dist.get_rank(group) + 1) * n)
     local = target - start if start else target  # outside [0, len(weight)) for targets of other processes
     here = (local >= 0) & (local < len(weight)) & (target != ignore_index)
-    own = weight[local.where(here, 0)]
+    own = rows(weight, local.where(here, 0))
     ids = None
     if rate < 1:
         ids = kept_classes(local[here], len(weight), rate, generator)

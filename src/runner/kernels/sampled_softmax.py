@@ -49,9 +49,36 @@ def sampled_softmax(
     offset = -accumulator(expected).log()
     if bias is not None:
         offset = offset + accumulator(bias)[samples]
-    others = linear_logsumexp(hidden, weight[samples], offset, exclude=target, ids=samples)
-    loss = margin_loss(others, logit(hidden, weight[own], None if bias is None else bias[own])).where(valid, 0)
+    others = linear_logsumexp(hidden, rows(weight, samples), offset, exclude=target, ids=samples)
+    loss = margin_loss(others, logit(hidden, rows(weight, own), None if bias is None else accumulator(bias)[own])).where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
+
+
+class _Rows(torch.autograd.Function):
+    """`weight[index]`, with the gradients of a row that is there many times added up in float32."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight, index):
+        return weight[index]
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        weight, index = inputs
+        ctx.shape, ctx.dtype = weight.shape, weight.dtype
+        ctx.save_for_backward(index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (index,) = ctx.saved_tensors
+        total = torch.zeros(ctx.shape, dtype=torch.float32, device=grad.device)
+        return total.index_put((index,), grad.float(), accumulate=True).to(ctx.dtype), None
+
+
+def rows(weight: Tensor, index: Tensor) -> Tensor:
+    """`weight[index]`. Sums of many numbers in half precision stand still once they are some hundred times as large as what is added."""
+    return weight[index] if weight.dtype in (torch.float32, torch.float64) else _Rows.apply(weight, index)
 
 
 def logit(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
