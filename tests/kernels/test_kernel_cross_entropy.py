@@ -14,6 +14,7 @@ from runner.kernels import (
     cross_entropy,
     cross_entropy_with_gradient,
     dispatch,
+    entmax_loss,
     label_loss,
     ldr_loss,
     linear_cross_entropy,
@@ -152,6 +153,44 @@ def test_a_class_out_of_range_gives_nan(device):
         assert cross_entropy(torch.randn(2, 3, device=device), torch.tensor([3, -1], device=device)).isnan().all()
 
 
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+@pytest.mark.parametrize("cols", [5, 150])
+def test_ignored_samples_count_for_nothing(cols, backend, narrow, device):
+    """Whatever their logits; and the mean over none but them is 0 / 0 without a slope, as torch's."""
+    x = torch.randn(2, cols, device=device, requires_grad=True)
+    odd = x.detach().clone()
+    odd[0, :2] = torch.tensor([torch.nan, torch.inf], device=device)
+    with dispatch.backend(backend):
+        assert cross_entropy(odd, torch.tensor([-100, 1], device=device)).isfinite().all()
+        loss = cross_entropy(x, torch.full((2,), -100, device=device), reduction="mean")
+        loss.backward()
+    assert loss.isnan()
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_weights_of_other_classes_and_smoothing_beyond_one_are_refused(backend, device):
+    logits, target = make("hard", 4, 5, device)
+    with dispatch.backend(backend):
+        for f in (cross_entropy, cross_entropy_with_gradient):
+            for shape in ((3,), (1,), (4, 5)):
+                with pytest.raises(ValueError, match="for 5 classes"):
+                    f(logits, target, weight=torch.ones(shape, device=device))
+            for smoothing in (-0.1, 1.1):
+                with pytest.raises(ValueError, match=r"\[0, 1\]"):
+                    f(logits[None], target[None], label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_the_loss_with_its_gradient_is_not_differentiable(backend, device):
+    """Not in learnt weights either, for which the kernel has no gradient."""
+    logits, target = make("hard", 4, 5, device)
+    with dispatch.backend(backend):
+        loss, grad = cross_entropy_with_gradient(logits.requires_grad_(), target, weight=torch.rand(5, device=device, requires_grad=True))
+    assert not loss.requires_grad
+    assert not grad.requires_grad
+
+
 def test_learnt_targets_are_refused_by_the_kernel(device):
     target = torch.rand(2, 3, device=device, requires_grad=True)
     with dispatch.backend("triton"), pytest.raises(RuntimeError, match="requires gradients"):
@@ -225,3 +264,83 @@ def test_class_indices_of_every_integer_type(dtype, choice, device):
     with dispatch.backend(choice):
         for name, loss in losses.items():
             torch.testing.assert_close(loss(x, y.to(dtype)), loss(x, y), rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("choice", ["reference", "triton"])
+def test_soft_targets_of_every_type_leave_the_loss_in_float32(choice, device):
+    """Double probabilities, as numpy makes them, are no reason for a loss in float64."""
+    x, weight = torch.randn(5, 7, device=device), torch.randn(7, 7, device=device)
+    losses = {
+        "cross_entropy": cross_entropy,
+        "weighted": lambda x, t: cross_entropy(x, t, weight=t[0]),
+        "mae": partial(label_loss, active="mae"),
+        "nce+rce": partial(label_loss, active="nce", passive="rce"),
+        "ldr": ldr_loss,
+        "bi_tempered": bi_tempered_loss,
+        "untempered": partial(bi_tempered_loss, t1=1.0, t2=1.0),
+        "clipped": clipped_cross_entropy,
+        "sparsemax": sparsemax_loss,
+        "entmax 1": partial(entmax_loss, alpha=1.0),
+        "linear": lambda x, t: linear_cross_entropy(x, weight, t),
+    }
+    target = torch.randn(5, 7, device=device).softmax(-1)
+    with dispatch.backend(choice):
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss(x, target.double()), loss(x, target), msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_targets_and_weights_are_mapped_over_alone(device):
+    """vmap over labels for the same logits, as for the loss of every class."""
+    x, w, targets = torch.randn(5, 7, device=device), torch.randn(7, 7, device=device), torch.randint(7, (3, 5), device=device)
+    losses = {
+        "cross_entropy": cross_entropy,
+        "gce": partial(label_loss, active="gce"),
+        "nce+maxsup": partial(label_loss, active="nce", passive="maxsup"),
+        "ldr": ldr_loss,
+        "bi_tempered": bi_tempered_loss,
+        "clipped": clipped_cross_entropy,
+        "entmax": entmax_loss,
+        "linear": lambda x, y: linear_cross_entropy(x, w, y),
+        "partial_fc": lambda x, y: partial_fc(x, w, y),
+    }
+    with dispatch.backend("reference"):
+        for name, loss in losses.items():
+            got = torch.func.vmap(loss, in_dims=(None, 0))(x, targets)
+            expected = torch.stack([loss(x, y) for y in targets])
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        weights = torch.rand(2, 7, device=device)
+        got = torch.func.vmap(lambda v: cross_entropy(x, targets[0], weight=v))(weights)
+        torch.testing.assert_close(got, torch.stack([cross_entropy(x, targets[0], weight=v) for v in weights]))
+
+
+def test_targets_whose_classes_lie_far_apart(device):
+    """Offsets beyond 32 bits, as in transposed targets of 2^31 entries; of this one three are touched."""
+    target = torch.empty(2**31 + 1, dtype=torch.float16, device=device).as_strided((1, 3), (1, 2**30))
+    target.copy_(torch.tensor([[0.25, 0.25, 0.5]], device=device))
+    x = torch.randn(1, 3, device=device)
+    for loss in (cross_entropy, partial(label_loss, active="gce"), entmax_loss):
+        with dispatch.backend("triton"):
+            got = loss(x, target)
+        with dispatch.backend("reference"):
+            torch.testing.assert_close(got, loss(x, target.contiguous()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_losses_with_their_gradients_compile_and_map(kind, device):
+    """The reference's too, which asks autograd for them."""
+    logits, target = make(kind, 4, 5, device)
+    losses = {
+        "cross_entropy": cross_entropy_with_gradient,
+        "gce": partial(label_loss, active="gce", gradient=True),
+        "ldr": partial(ldr_loss, gradient=True),
+        "entmax": partial(entmax_loss, gradient=True),
+    }
+    for name, f in losses.items():
+        expected = f(logits, target)
+        for choice in ("reference", "triton"):
+            torch.compiler.reset()
+            with dispatch.backend(choice):
+                got = torch.compile(f, fullgraph=True, backend="aot_eager")(logits, target)
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        with dispatch.backend("reference"):
+            torch.testing.assert_close(torch.func.vmap(f)(logits, target), expected, rtol=1e-4, atol=1e-5)

@@ -162,6 +162,37 @@ def test_edges(backend):
         linear_cross_entropy(hidden, weight.half(), torch.zeros(4, dtype=torch.long))
 
 
+def test_shapes_that_do_not_fit_are_refused(backend):
+    (hidden, weight, bias), target = make("hard", 6, 4, 5)
+    for call in (
+        lambda: linear_cross_entropy(hidden[:, :3], weight, target),
+        lambda: linear_cross_entropy(hidden, weight[0], target),
+        lambda: linear_cross_entropy(hidden, weight, target, bias[:1]),
+        lambda: linear_cross_entropy(hidden, weight, target, smoothing=1.5),
+        lambda: linear_logsumexp(hidden, weight, bias[:4]),
+        lambda: linear_logsumexp(hidden, weight, exclude=target[:2]),
+        lambda: linear_logsumexp(hidden, weight, exclude=target, ids=target[:2]),
+    ):
+        with pytest.raises(ValueError, match=r"hidden|smoothing"):
+            call()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_mean_over_ignored_samples_alone_has_no_slope(smoothing, backend):
+    """As torch's: the loss is 0 / 0, but nothing learns from it."""
+    (hidden, weight, bias), target = make("hard", 8, 4, 5)
+    loss = linear_cross_entropy(hidden, weight, torch.full_like(target, -100), bias, smoothing, reduction="mean")
+    loss.backward()
+    assert loss.isnan()
+    assert not any(x.grad.any() for x in (hidden, weight, bias))
+
+
+def test_soft_targets_have_no_ignored_class(backend):
+    (hidden, weight, bias), target = make("soft", 8, 4, 5)
+    loss = linear_cross_entropy(hidden, weight, target, bias, ignore_index=0)
+    torch.testing.assert_close(loss, composition(hidden, weight, target, bias))
+
+
 def test_nan_is_not_hidden(backend):
     (hidden, weight, _), _ = make("hard", 8, 4, 5)
     with torch.no_grad():
@@ -208,6 +239,17 @@ def test_logsumexp(backend):
     lone = linear_logsumexp(hidden, weight[:1], exclude=torch.zeros(7, dtype=torch.long, device=DEVICE))
     assert lone.tolist() == [-torch.inf] * 7
     lone.clamp_min(0).sum().backward()
+    assert not hidden.grad.any()
+    hidden.grad = weight.grad = None
+    out = linear_logsumexp(hidden, weight[:2], torch.tensor([-torch.inf, 0.0], device=DEVICE), exclude=torch.ones_like(exclude))
+    assert out.tolist() == [-torch.inf] * 7
+    out.clamp_min(0).sum().backward()
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
+    none = linear_logsumexp(hidden, weight[:0])
+    assert none.tolist() == [-torch.inf] * 7
+    hidden.grad = None
+    none.clamp_min(0).sum().backward()
     assert not hidden.grad.any()
 
 

@@ -121,6 +121,7 @@ def test_edges(backend):
     alone = partial_fc(hidden, weight[:1], torch.zeros_like(target))
     assert not alone.any()
     assert not torch.autograd.grad(alone.sum(), weight)[0].any()
+    assert not partial_fc(hidden, weight, torch.full_like(target, -100), 0.1).any()  # which keeps no class
     each = partial_fc(hidden, weight, target, arc=0.2)
     torch.testing.assert_close(partial_fc(hidden, weight, target, arc=0.2, reduction="sum"), each.sum())
     torch.testing.assert_close(partial_fc(hidden, weight, target, arc=0.2, reduction="mean"), each[::2].mean())
@@ -129,6 +130,18 @@ def test_edges(backend):
     for options, error in [({"rate": 0}, "rate"), ({"rate": 1.1}, "rate"), ({"cos": 0.1, "normalise": False}, "normalise"), ({"reduction": "avg"}, "none")]:
         with pytest.raises(ValueError, match=error):
             partial_fc(hidden, weight, target, **options)
+
+
+def test_wrong_targets(backend):
+    """A class that no process has is NaN, as for the other kernels; targets of another shape are refused."""
+    hidden, weight, target = make(4, 5, 8)
+    target[:2] = torch.tensor([8, -1])
+    for rate in (1.0, 0.5):
+        loss = partial_fc(hidden, weight, target, rate)
+        assert loss.isnan().tolist() == [True, True, False, False]
+    for wrong in (target[:1], target[:, None]):
+        with pytest.raises(ValueError, match="targets of shape"):
+            partial_fc(hidden, weight, wrong)
 
 
 def test_compiles_without_a_graph_break(backend):
@@ -167,8 +180,12 @@ for size in (4, 4 + rank):
         said.append(len(partial_fc(hidden[:size], weight[shard], target[:size])))
     except ValueError as error:
         said.append(str(error))
+weight[10] = torch.nan  # a class of the second process that is nobody's target
+odd = [partial_fc(hidden[rows], weight[shard], torch.full((4,), rank)).isnan().tolist()]
+weight[10] = 0
+odd.append(partial_fc(hidden[rows], weight[shard], torch.tensor([0, 10, 11, -1])).isnan().tolist())
 with open(f"rank{{rank}}.json", "w") as file:
-    json.dump([found, said], file)
+    json.dump([found, said, odd], file)
 dist.destroy_process_group()
 """
 
@@ -181,7 +198,8 @@ def test_two_processes_are_one(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    (found0, said0), (found1, said1) = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    (found0, said0, odd0), (found1, said1, odd1) = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert odd0 == odd1 == [[True] * 4, [False, False, True, True]]  # no NaN is lost between them, and a class that neither has is one
     assert said0 == said1 == [4, "the processes hold different numbers of samples: [4, 5]"]
     torch.manual_seed(0)
     hidden, weight = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(8, 5), (11, 5)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from runner.kernels import dispatch, draw_classes, sampled_softmax
+from runner.kernels import dispatch, draw_classes, partial_fc, sampled_softmax
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -101,6 +101,31 @@ def test_edges(backend):
         assert sampled_softmax(hidden.bfloat16(), weight, target, torch.tensor([0, 1], device=DEVICE), one).dtype == torch.float32
     with pytest.raises(ValueError, match="none, sum or mean"):
         sampled_softmax(hidden, weight, target, target, one, reduction="avg")
+    for targets, expected in ((target[:1], one), (target, one[:1])):
+        with pytest.raises(ValueError, match="targets of shape"):
+            sampled_softmax(hidden, weight, targets, target[:2], expected)
+
+
+def test_gradients_of_a_class_that_many_rows_share_are_not_summed_in_half_precision(backend):
+    """2000 rows of the same class, drawn 2000 times besides."""
+    hidden, weight, bias, _ = make(2000, 4, 6, torch.bfloat16)
+    target, samples = torch.full((2000,), 3, device=DEVICE), torch.arange(2000, device=DEVICE) % 2
+    expected = torch.ones(2000, device=DEVICE)
+    losses = {"sampled": lambda h, w, b: sampled_softmax(h.abs(), w, target, samples, expected, b)}
+    losses["partial_fc"] = lambda h, w, b: partial_fc(h.abs(), w, target, 0.9, scale=4.0, generator=torch.Generator(DEVICE).manual_seed(0)) + 0 * b.sum()
+    for f in losses.values():
+        exact = torch.autograd.grad(f(*(x.float() for x in (hidden, weight, bias))).sum(), (weight, bias))
+        for got, whole in zip(torch.autograd.grad(f(hidden, weight, bias).sum(), (weight, bias)), exact, strict=True):
+            torch.testing.assert_close(got, whole, rtol=2e-2, atol=2e-2 * whole.abs().max().item())
+
+
+def test_autocast_does_not_round_the_correction(backend):
+    """-log n of rare classes is long; rounded to bfloat16 it would shift every loss the same way."""
+    hidden, weight, _, target = make(5, 4, 6, torch.bfloat16)
+    samples, expected = torch.arange(6, device=DEVICE), torch.full((6,), 1.2e-4, device=DEVICE)
+    exact = sampled_softmax(hidden.float(), weight.float(), target, samples, expected)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        torch.testing.assert_close(sampled_softmax(hidden, weight, target, samples, expected), exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("law", ["uniform", "log_uniform", torch.tensor([0.1, 0.2, 0.3, 0.05, 0.05, 0.3])])

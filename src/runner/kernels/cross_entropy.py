@@ -14,7 +14,7 @@ from torch import Tensor
 from . import dispatch
 from .layout import accumulator
 from .references import masked
-from .softmax import REFERENCES, asks, over_rows
+from .softmax import REFERENCES, asks, over_rows, with_gradient
 
 
 def cross_entropy(
@@ -38,6 +38,7 @@ def cross_entropy(
     """
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
+    check_options(logits, weight, label_smoothing)
     logits, target = broadcast_target(logits, target)
     loss = _loss(logits, target, weight, label_smoothing, ignore_index)
     if reduction == "sum":
@@ -58,15 +59,21 @@ def cross_entropy_with_gradient(
 
     Arguments as `cross_entropy`.
     """
+    check_options(logits, weight, label_smoothing)
     logits, target = (x.detach() for x in broadcast_target(logits, target))
+    weight = None if weight is None else weight.detach()
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
         return loss, grad
-    with torch.enable_grad():
-        logits = logits.requires_grad_()
-        loss = _reference(logits, target, weight, label_smoothing, ignore_index)
-        (grad,) = torch.autograd.grad(loss.sum(), logits)
-    return loss.detach(), grad
+    return with_gradient(lambda x: _reference(x, target, weight, label_smoothing, ignore_index), logits)
+
+
+def check_options(logits: Tensor, weight: Tensor | None, smoothing: float) -> None:
+    """A kernel would read weights that are not there."""
+    if weight is not None and weight.shape != logits.shape[-1:]:
+        raise ValueError(f"class weights of shape {tuple(weight.shape)} for {logits.shape[-1]} classes")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label smoothing must be in [0, 1], not {smoothing}")
 
 
 def broadcast_target(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,17 +101,18 @@ def _loss(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: floa
 
 
 def coefficients(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int) -> Tensor:
-    """The factor of each -log p: w q."""
+    """The factor of each -log p: w q. In the type of the sums, whatever that of the target and the weights."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
     if target.is_floating_point():
-        q = accumulator(target)
+        q = target.to(dtype)
     else:
         valid = (target != ignore_index)[..., None]
         hot = target.where(valid[..., 0], 0)[..., None]
-        q = torch.zeros_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32)).scatter(-1, hot, 1)
+        q = torch.zeros_like(logits, dtype=dtype).scatter(-1, hot, 1)
     if smoothing:
         q = (1 - smoothing) * q + smoothing / logits.shape[-1]
     if weight is not None:
-        q = q * weight
+        q = q * weight.to(dtype)
     return q if target.is_floating_point() else q.where(valid, 0)
 
 

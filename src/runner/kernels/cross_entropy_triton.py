@@ -15,6 +15,12 @@ def _finite(top):
 
 
 @triton.jit
+def _shift(masses, tops, new):
+    """What the dot products gain when scores count from `new` and no longer from `tops`; nothing without mass, even if one is NaN."""
+    return tl.where(masses == 0, 0.0, masses * (_finite(tops) - new))
+
+
+@triton.jit
 def _coefficients(
     target, weight, row, col, inside, inside_row, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
     HARD: tl.constexpr, WEIGHTED: tl.constexpr,
@@ -28,7 +34,7 @@ def _coefficients(
         label = label.to(tl.int32)
         q = tl.where(col == label, (1 - smoothing + smoothing / cols) * counts, smoothing / cols * counts)
     else:
-        q = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
+        q = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
     q = tl.where(col < cols, q, 0.0)
     if WEIGHTED:
         q *= tl.load(weight + col, col < cols, other=0.0).to(tl.float32)
@@ -37,7 +43,9 @@ def _coefficients(
 
 @triton.jit
 def _slope(s, q, log_z, mass):
-    return tl.where(s == float("-inf"), 0.0, tl.exp(s - log_z) * mass - q)
+    """0 where nothing counts, even if a logit is NaN."""
+    nothing = (s == float("-inf")) | ((mass == 0) & (q == 0))
+    return tl.where(nothing, 0.0, tl.exp(s - log_z) * mass - q)
 
 
 @triton.jit
@@ -59,7 +67,7 @@ def _loss_rows(
     log_total = tl.log(tl.where(total == 0, 1.0, total))
     whole = tl.sum(tl.where(s == float("-inf"), 0.0, q), 1)[:, None]
     dot = tl.sum(tl.where(q == 0, 0.0, q * (s - top)), 1)[:, None]
-    tl.store(loss + row, log_total * whole - dot, row < rows)
+    tl.store(loss + row, tl.where(whole == 0, 0.0, log_total * whole) - dot, row < rows)
     tl.store(log_z + row, top + log_total, row < rows)
     tl.store(mass + row, whole, row < rows)
     if GRADIENT:
@@ -90,7 +98,7 @@ def _loss_wide(
         higher = tl.maximum(tops, s)
         new = _finite(higher)
         totals = totals * tl.exp(tops - new) + tl.exp(s - new)
-        dots += masses * (_finite(tops) - new) + tl.where(q == 0, 0.0, q * (s - new))
+        dots += _shift(masses, tops, new) + tl.where(q == 0, 0.0, q * (s - new))
         masses += tl.where(s == float("-inf"), 0.0, q)
         tops = higher
     top = tl.max(tops, 0)
@@ -98,7 +106,7 @@ def _loss_wide(
     tl.store(at, top)
     tl.store(at + 1, tl.sum(totals * tl.exp(tops - _finite(top)), 0))
     tl.store(at + 2, tl.sum(masses, 0))
-    tl.store(at + 3, tl.sum(dots + masses * (_finite(tops) - _finite(top)), 0))
+    tl.store(at + 3, tl.sum(dots + _shift(masses, tops, _finite(top)), 0))
 
 
 @triton.jit
@@ -116,7 +124,7 @@ def _gradient(
         HARD, WEIGHTED,
     )  # fmt: skip
     d = _slope(s, q, tl.load(log_z + row, row < rows, other=0.0), tl.load(mass + row, row < rows, other=0.0))
-    d *= tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
+    d = tl.where(d == 0, 0.0, d * tl.load(grad + row, row < rows, other=0.0).to(tl.float32))  # a mean over nothing has an infinite gradient
     tl.store(out + row * cols + col, d.to(out.dtype.element_ty), inside)
 
 
@@ -137,9 +145,9 @@ def combine(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     top = top.masked_fill(top == -torch.inf, 0)
     total = (totals * (tops - top).exp()).sum(-1)
     log_total = total.where(total != 0, 1).log()
-    dots = (dots + masses * (tops.masked_fill(tops == -torch.inf, 0) - top)).sum(-1)
+    dots = (dots + (masses * (tops.masked_fill(tops == -torch.inf, 0) - top)).where(masses != 0, 0)).sum(-1)
     masses = masses.sum(-1)
-    return log_total * masses - dots, top[:, 0] + log_total, masses
+    return (log_total * masses).where(masses != 0, 0) - dots, top[:, 0] + log_total, masses
 
 
 def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, ignore_index: int, gradient: bool):

@@ -14,7 +14,7 @@ from .cross_entropy import broadcast_target, cross_entropy, cross_entropy_with_g
 from .entmax import _shifted, entmax
 from .layout import accumulator
 from .references import applied, masked
-from .softmax import asks
+from .softmax import asks, with_gradient
 
 
 def sparsemax_loss(logits: Tensor, target: Tensor, *, ignore_index: int = -100, gradient: bool = False) -> Tensor | tuple[Tensor, Tensor]:
@@ -43,10 +43,8 @@ def entmax_loss(logits: Tensor, target: Tensor, alpha: float = 1.5, *, ignore_in
         return (loss.detach(), grad.detach()) if gradient else loss
     if not gradient:
         return _reference(logits, target, alpha, ignore_index)
-    with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        loss = _reference(logits, target.detach(), alpha, ignore_index)
-        return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
+    target = target.detach()
+    return with_gradient(lambda x: _reference(x, target, alpha, ignore_index), logits)
 
 
 def _shannon(logits: Tensor, target: Tensor, ignore_index: int, gradient: bool) -> Tensor | tuple[Tensor, Tensor]:
@@ -56,7 +54,7 @@ def _shannon(logits: Tensor, target: Tensor, ignore_index: int, gradient: bool) 
     else:
         loss = cross_entropy(logits, target, ignore_index=ignore_index)
     if target.is_floating_point():
-        loss = loss + torch.special.entr(accumulator(target)).neg().sum(-1)
+        loss = loss + torch.special.entr(target.to(loss.dtype)).neg().sum(-1)
     return (loss, grad) if gradient else loss
 
 

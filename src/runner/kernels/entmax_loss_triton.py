@@ -37,7 +37,7 @@ def _forward(
         counts = tl.where(label == ignore_index, 0.0, counts)
         t = tl.where(col == label.to(tl.int32), 1.0, 0.0)
     else:
-        t = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32)
+        t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
     live = s != float("-inf")
     top = tl.max(s, 1)[:, None]
     s -= tl.where(top == float("-inf"), 0.0, top)
@@ -58,7 +58,8 @@ def _scale(grad, slope, out, rows, cols, HEIGHT: tl.constexpr, WIDTH: tl.constex
     col = (tl.program_id(1) * WIDTH + tl.arange(0, WIDTH))[None, :]
     inside = (row < rows) & (col < cols)
     factor = tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
-    value = tl.load(slope + row * cols + col, inside, other=0.0).to(tl.float32) * factor
+    value = tl.load(slope + row * cols + col, inside, other=0.0).to(tl.float32)
+    value = tl.where(value == 0, 0.0, value * factor)  # a mean over nothing has an infinite gradient
     tl.store(out + row * cols + col, value.to(out.dtype.element_ty), inside)
 
 

@@ -24,7 +24,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, ignores, nll
 from .layout import accumulator
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, log_softmax, over_rows
+from .softmax import REFERENCES, asks, log_softmax, over_rows, with_gradient
 
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
 NORMALISED = {"nce": "ce", "nfl": "focal"}
@@ -134,7 +134,7 @@ def bi_tempered_loss(
     if not (0 <= t1 <= 1 <= t2 and iterations >= 1):
         raise ValueError(f"t1 must be in [0, 1], t2 and iterations at least 1, not {t1}, {t2} and {iterations}")
     if t1 == t2 == 1:  # the Kullback-Leibler divergence, whose slope does not fade where p is below the smallest float
-        answer, own = label_loss(logits, target, ignore_index=ignore_index, gradient=gradient), accumulator(target)
+        answer, own = label_loss(logits, target, ignore_index=ignore_index, gradient=gradient), target.to(accumulator(logits[:0]).dtype)
         given = (own * own.clamp_min(1e-10).log()).sum(-1) if target.is_floating_point() else 0
         return (answer[0] + torch.as_tensor(given).detach(), answer[1]) if gradient else answer + given
     return _loss(logits, target, "bi_tempered", [t1, t2, float(iterations)], ignore_index, gradient)
@@ -153,16 +153,15 @@ def _loss(logits: Tensor, target: Tensor, formula: str, parameters: list[float],
         return (loss.detach(), grad) if gradient else loss
     if not gradient:
         return _reference(logits, target, formula, parameters, ignore_index, kernels)
-    with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        loss = _reference(logits, target.detach(), formula, parameters, ignore_index, kernels)
-        return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
+    target = target.detach()
+    return with_gradient(lambda x: _reference(x, target, formula, parameters, ignore_index, kernels), logits)
 
 
 def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[float], ignore_index: int, kernels: bool = False) -> Tensor:
     """In plain torch, or with the kernel of the log-softmax. That an entry is -inf shows in the loss, but for some formulas and ignored samples."""
     s = accumulator(logits)
     hard = not target.is_floating_point()
+    target = target if hard else target.to(s.dtype)
     if not kernels and asks(s):
         ignored = hard and ignores(target, ignore_index)
         if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
@@ -187,7 +186,8 @@ def _formula(s, target, hard, formula, parameters, ignore_index, log_softmax, ig
         loss = _bi_tempered(s, target, hard, *parameters, dead, minus)
     else:
         loss = _sum(s, target, hard, formula, *parameters, dead, log_softmax, minus)
-    return loss.where(target != ignore_index, 0) if ignored and formula.endswith(("maxsup", "ldr", "bi_tempered")) else loss
+    more = formula.startswith(("nce", "nfl")) or formula.endswith(("maxsup", "ldr", "bi_tempered"))  # than the label's own share
+    return loss.where(target != ignore_index, 0) if ignored and more else loss
 
 
 def _gain(log_p: Tensor, kind: str, power: float) -> Tensor:
@@ -204,7 +204,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     active, passive = formula.split("+")
     kind = NORMALISED.get(active, active)
     if formula == "gce+none" and power == 1 and not (hard or dead):
-        return alpha * (accumulator(target).sum(-1) + minus(over_rows(torch.softmax, s, strided=True)))
+        return alpha * (target.sum(-1) + minus(over_rows(torch.softmax, s, strided=True)))
     if not hard or dead or formula not in ("gce+none", "gce+mae") or (cost := _surprise(s, minus)) is None:
         log_p = log_softmax(s)
         cost = minus(log_p) if hard or kind == "ce" else None
@@ -230,7 +230,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     if passive == "mae":
         return loss + beta * label("gce", 1.0)
     if passive == "rce":
-        return loss - beta * (log_p.exp() * accumulator(target).clamp_min(floor).log()).sum(-1)
+        return loss - beta * (log_p.exp() * target.clamp_min(floor).log()).sum(-1)
     return loss + beta * _lead(s, dead) if passive == "maxsup" else loss
 
 
@@ -269,7 +269,7 @@ def _ldr(s: Tensor, target: Tensor, ignore_index: int, lam: float, margin: float
     z, classes = s, s.shape[-1]
     if dead:
         live = s != -torch.inf
-        classes = live.sum(-1, keepdim=True).clamp_min(1)
+        classes = live.sum(-1, keepdim=True, dtype=s.dtype).clamp_min(1)  # of integers log would be float32
         z = s.masked_fill(~live, -torch.inf)
     if normalise:
         low = (z.detach().amax(-1, keepdim=True) + DEEP).clamp_max(0)
@@ -277,7 +277,7 @@ def _ldr(s: Tensor, target: Tensor, ignore_index: int, lam: float, margin: float
         level = z.sum(-1, keepdim=True) / classes
         z = z / (level.where(level > 0, 1) if dead else level)
     if target.is_floating_point():
-        gap = margin * (1 - accumulator(target))
+        gap = margin * (1 - target)
     else:
         gap = torch.full_like(s, margin).scatter(-1, target.where(target != ignore_index, 0)[..., None], 0)
     raised = z + gap
@@ -329,7 +329,7 @@ def _bi_tempered(s: Tensor, target: Tensor, hard: bool, t1: float, t2: float, it
     if hard:
         spread = _power(p, 2 - t1).sum(-1)
         return -_log_t((-minus(p)).clamp_min(1e-30), t1) - (1 - spread) / (2 - t1)  # the label's; 0 where it is ignored
-    t, log = accumulator(target), _log_t(p, t1)
+    t, log = target, _log_t(p, t1)
     spread = (p * (1 + (1 - t1) * log)).sum(-1)  # p^(2 - t1)
     return minus(log) + (t * _log_t(t.clamp_min(1e-10), t1) - t ** (2 - t1) / (2 - t1)).sum(-1) + spread / (2 - t1)
 

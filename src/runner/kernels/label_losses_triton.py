@@ -225,7 +225,7 @@ def _rows(
         counts = tl.where(label == ignore_index, 0.0, counts)
         t = tl.where(col == label.to(tl.int32), 1.0, 0.0)
     else:
-        t = tl.load(at + col * target_col, inside, other=0.0).to(tl.float32)
+        t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
     live = s != float("-inf")
     if FORMULA == "clipped":
         value, slope = _clipped(s, t, live, a, b, FIRST)
@@ -238,8 +238,8 @@ def _rows(
     if LOSS:
         tl.store(loss + row, tl.where(counts == 0, 0.0, counts * value), row < rows)
     if GRADIENT:
-        if SCALED:
-            counts *= tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
+        if SCALED:  # a mean over nothing has an infinite gradient
+            counts = tl.where(counts == 0, 0.0, counts * tl.load(grad + row, row < rows, other=0.0).to(tl.float32))
         tl.store(out + row * cols + col, tl.where(counts == 0, 0.0, counts * slope).to(out.dtype.element_ty), inside)
 
 

@@ -54,6 +54,8 @@ def linear_cross_entropy(
         raise ValueError(f"targets of shape {tuple(target.shape)} for hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)}")
     if target.requires_grad:
         raise ValueError("targets take no gradient here: use cross_entropy on the logits")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing must be in [0, 1], not {smoothing}")
     hidden, weight, bias = _matched(hidden, weight, bias)
     if len(lead) != 1:
         hidden, target = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1, *target.shape[len(lead) :])
@@ -86,17 +88,14 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, bias: Tensor | None = None,
         exclude: (...) integers; the rows of `weight` whose id is that of the row of `hidden` are left out of its sum.
         ids: (C,) integers, the names of the rows of `weight` that `exclude` means; 0 to C - 1 if None. They may repeat.
     """
-    hidden, weight, bias = _matched(hidden, weight, bias)
+    hidden, *others = _shaped(hidden, weight, bias, exclude, ids)
     lead, hidden = hidden.shape[:-1], hidden.reshape(-1, hidden.shape[-1])
-    if exclude is not None:
-        exclude = exclude.reshape(-1)
-        ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
     if dispatch.fused("linear_cross_entropy", hidden):
-        out = fused_linear_cross_entropy(hidden, weight, bias, None, exclude, ids, 0.0, -100, False)[0]
+        out = fused_linear_cross_entropy(hidden, *others[:2], None, *others[2:], 0.0, -100, False)[0]
     else:
         whole = len(hidden) <= _piece(hidden, weight)
-        rest = (None, exclude, ids, 0.0, -100)
-        out = _whole(hidden, weight, bias, *rest) if whole else _Pieces.apply(hidden, weight, bias, None, *rest)
+        rest = (None, *others[2:], 0.0, -100)
+        out = _whole(hidden, *others[:2], *rest) if whole else _Pieces.apply(hidden, *others[:2], None, *rest)
     return out.view(lead)
 
 
@@ -105,11 +104,23 @@ def linear_margin_loss(hidden: Tensor, weight: Tensor, own: Tensor, bias: Tensor
     rows = own.numel()
     if not 0 < rows <= _piece(hidden, weight) or dispatch.fused("linear_cross_entropy", hidden):
         return margin_loss(linear_logsumexp(hidden, weight, bias, exclude=exclude, ids=ids), own)
-    hidden, weight, bias = _matched(hidden, weight, bias)
-    ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
-    others = _logits(hidden.reshape(rows, -1), weight, bias, exclude.reshape(-1), ids)
+    hidden, *others = _shaped(hidden, weight, bias, exclude, ids)
+    z = torch.cat([own.reshape(-1, 1), _logits(hidden.reshape(rows, -1), *others)], 1)
     first = torch.zeros(rows, dtype=torch.int64, device=own.device)
-    return torchs(torch.cat([own.reshape(-1, 1), others], 1), first, None, 0.0, -100, "none").view(own.shape)  # faster than a log-sum-exp
+    return torchs(z, first, None, 0.0, -100, "none").view(own.shape)  # in half the time of a log-sum-exp
+
+
+def _shaped(hidden: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor | None, ids: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Matched; `exclude` as one dimension, with ids; the bias in the type of the sums: autocast would round it, corrections of a sample too."""
+    given = bias
+    hidden, weight, bias = _matched(hidden, weight, bias)
+    bias = None if bias is None else given.to(accumulator(hidden[:0]).dtype)
+    if exclude is not None:
+        exclude = exclude.reshape(-1)
+        ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
+        if exclude.numel() != math.prod(hidden.shape[:-1]) or ids.shape != weight.shape[:1]:
+            raise ValueError(f"{exclude.numel()} classes to exclude, {ids.numel()} ids for hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}")
+    return hidden, weight, bias, exclude, ids
 
 
 def margin_loss(others: Tensor, own: Tensor) -> Tensor:
@@ -118,7 +129,10 @@ def margin_loss(others: Tensor, own: Tensor) -> Tensor:
 
 
 def _matched(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As a linear layer takes them: in autocast's dtype where that is on."""
+    """As a linear layer takes them: in autocast's dtype where that is on. A kernel would read what other shapes do not hold."""
+    if weight.ndim != 2 or hidden.shape[-1] != weight.shape[1] or (bias is not None and bias.shape != weight.shape[:1]):
+        given = "" if bias is None else f" and bias {tuple(bias.shape)}"
+        raise ValueError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}{given} do not fit")
     device = hidden.device.type
     if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
@@ -147,11 +161,14 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _whole(hidden: Tensor, weight: Tensor, bias: Tensor | None, target, exclude, ids, smoothing, ignore_index, reduction="none") -> Tensor:
     """All rows at once, in differentiable torch."""
     z = _logits(hidden, weight, bias, exclude, ids)
-    if target is not None:
-        if bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item())):  # no class is excluded
-            return torchs(z, target, None, smoothing, ignore_index, reduction)
-        return _reduced(_reference(z, target, None, smoothing, ignore_index), target, ignore_index, reduction)
-    return z.logsumexp(-1)
+    full = bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item()))  # no class is excluded
+    if target is None:
+        return (z if full else z.masked_fill(z == -torch.inf, -torch.inf)).logsumexp(-1)  # which cuts off the gradients of a row of -inf alone
+    if target.is_floating_point():  # torch refuses an index of a class beside them
+        target, ignore_index = target.to(z.dtype), -100
+    if full:
+        return torchs(z, target, None, smoothing, ignore_index, reduction)
+    return _reduced(_reference(z, target, None, smoothing, ignore_index), target, ignore_index, reduction)
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor | None, ids: Tensor | None) -> Tensor:
@@ -163,12 +180,14 @@ def _slopes(log_p: Tensor, target: Tensor | None, grad: Tensor, smoothing: float
     """Gradient in the logits, in place of the log-probabilities: (p sum(q) - q) grad, q over the classes that are not at -inf."""
     if target is None:
         return log_p.exp_().mul_(grad[:, None])
+    if not target.is_floating_point():
+        valid = target != ignore_index
+        grad = grad.where(valid, 0)  # a mean over nothing has no number for it
     if target.is_floating_point() or smoothing:
         q = coefficients(log_p, target, None, smoothing, ignore_index).where(log_p != -torch.inf, 0)
         return log_p.exp_().mul_(q.sum(-1, keepdim=True)).sub_(q).mul_(grad[:, None])
-    valid = target != ignore_index
     at = target.where(valid, 0)[:, None]
-    share = (grad * valid)[:, None].where(log_p.gather(-1, at) > -torch.inf, 0)
+    share = grad[:, None].where(log_p.gather(-1, at) > -torch.inf, 0)
     return log_p.exp_().mul_(share).scatter_add_(-1, at, -share)
 
 

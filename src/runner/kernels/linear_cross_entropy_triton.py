@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import layout
-from .cross_entropy_triton import _finite, combine
+from .cross_entropy_triton import _finite, _shift, _slope, combine
 from .dispatch import count
 
 STRIP = 4096  # classes whose slopes are held at a time, at least; else twice the width of the weight
@@ -87,7 +87,7 @@ def _partial(
         new = _finite(higher)
         if KIND != "none":
             q = _shares(target, row, col, rows, cols, t_stride, smoothing, ignore_index, KIND)
-            dot += mass * (_finite(top) - new) + tl.sum(tl.where(q == 0, 0.0, q * (z - new[:, None])), 1)
+            dot += _shift(mass, top, new) + tl.sum(tl.where(q == 0, 0.0, q * (z - new[:, None])), 1)
             mass += tl.sum(tl.where(z == float("-inf"), 0.0, q), 1)
         total = total * tl.exp(top - new) + tl.sum(tl.exp(z - new[:, None]), 1)
         top = higher
@@ -114,15 +114,17 @@ def _slopes(
     z = _logits(
         hidden, weight, bias, exclude, ids, row, col, rows, cols, depth, h_stride, w_stride, BIASED, EXCLUDES, PRECISION, WIDEN, HEIGHT, WIDTH, DEPTH
     )  # fmt: skip
-    d = tl.exp(z - tl.load(log_z + row, row < rows, other=0.0)[:, None])
-    if KIND != "none":
+    level = tl.load(log_z + row, row < rows, other=0.0)[:, None]
+    if KIND == "none":
+        d = tl.exp(z - level)
+    else:
         q = _shares(target, row, col, rows, cols, t_stride, smoothing, ignore_index, KIND)
-        d = tl.where(z == float("-inf"), 0.0, d * tl.load(mass + row, row < rows, other=0.0)[:, None] - q)
+        d = _slope(z, q, level, tl.load(mass + row, row < rows, other=0.0)[:, None])
     inside = (row[:, None] < rows) & (lane[None, :] < width)
     if SKIP:  # a NaN is not skipped
         large = tl.where(inside & ((tl.abs(d) >= least) | (d != d)), 1, 0)
         tl.store(used + block * tiles + tile, tl.max(tl.max(large, 1), 0))
-    d *= tl.load(grad + row, row < rows, other=0.0).to(tl.float32)[:, None]
+    d = tl.where(d == 0, 0.0, d * tl.load(grad + row, row < rows, other=0.0).to(tl.float32)[:, None])  # as in cross_entropy_triton
     tl.store(out + row[:, None] * width + lane[None, :], d.to(out.dtype.element_ty), inside)
 
 
@@ -171,14 +173,15 @@ def _sizes(hidden: Tensor, weight: Tensor, target: Tensor) -> tuple[int, ...]:
 
 def forward(hidden, weight, bias, target, exclude, ids, smoothing: float, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, log-partition and mass; without a target the log-sum-exp, log-partition and 1."""
+    rows, classes = len(hidden), len(weight)
+    if not (rows and classes):  # a process may keep none of its classes
+        values = (-torch.inf if target is None else 0.0, 0.0, 0.0)
+        return tuple(torch.full((rows,), value, dtype=torch.float32, device=hidden.device) for value in values)
     tensors, constants = _arguments(hidden, weight, bias, target, exclude, ids)
     hidden, weight, *_, labels = tensors
-    rows, classes = len(hidden), len(weight)
     if constants["KIND"] == "soft":  # a tile of targets beside that of the logits would spill
         constants["HEIGHT"] //= 2
     blocks, tiles = triton.cdiv(rows, constants["HEIGHT"]), triton.cdiv(classes, constants["WIDTH"])
-    if not blocks:
-        return tuple(torch.empty(0, dtype=torch.float32, device=hidden.device) for _ in range(3))
     span = triton.cdiv(tiles, min(tiles, triton.cdiv(PROGRAMS, blocks))) * constants["WIDTH"]
     splits = triton.cdiv(classes, span)
     part = torch.empty(rows, splits, 4, dtype=torch.float32, device=hidden.device)

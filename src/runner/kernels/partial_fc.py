@@ -18,7 +18,7 @@ from . import dispatch
 from .cross_entropy import torchs
 from .layout import accumulator
 from .linear_cross_entropy import _piece, linear_logsumexp, linear_margin_loss, margin_loss
-from .sampled_softmax import logit
+from .sampled_softmax import logit, rows
 from .softmax import asks
 
 
@@ -46,7 +46,7 @@ def partial_fc(
     Args:
         hidden: (n, d) samples of this process, as many on every process.
         weight: (classes here, d). Classes are numbered through the processes, in the order of their ranks.
-        target: (n,) class indices over all processes, of an integer type.
+        target: (n,) class indices over all processes, of an integer type. One that no process has gives NaN.
         rate: in (0, 1]; share of its classes that a process keeps, where its batch's targets are not more. 1 is the whole softmax.
         scale: s; the logits are s cos(angle) of normalised samples and weights.
         arc: margin added to the target's angle (ArcFace; beyond pi the continuation of the authors' code).
@@ -64,6 +64,8 @@ def partial_fc(
         raise ValueError(f"rate must lie in (0, 1], not {rate}")
     if (arc or cos) and not normalise:
         raise ValueError("margins need normalise")
+    if hidden.ndim != 2 or target.shape != hidden.shape[:1]:
+        raise ValueError(f"targets of shape {tuple(target.shape)} for hidden {tuple(hidden.shape)}")
     many = dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
     target = target.long()
     if not many and rate == 1 and not start and _few(hidden, weight, target, ignore_index) and not dispatch.fused("linear_cross_entropy", hidden):
@@ -78,7 +80,7 @@ def partial_fc(
         mine = slice(dist.get_rank(group) * n, (dist.get_rank(group) + 1) * n)
     local = target - start if start else target  # outside [0, len(weight)) for targets of other processes
     here = (local >= 0) & (local < len(weight)) & (target != ignore_index)
-    own = weight[local.where(here, 0)]
+    own = rows(weight, local.where(here, 0))
     ids = None
     if rate < 1:
         ids = kept_classes(local[here], len(weight), rate, generator)
@@ -86,17 +88,18 @@ def partial_fc(
     if normalise:
         hidden, weight, own = (F.normalize(x, dim=-1) for x in (hidden, weight, own))
     z = scale * margin(logit(hidden, own), arc, cos).where(here, 0)
+    found = here
     if many:
         others = linear_logsumexp(hidden * scale, weight, exclude=local, ids=ids)
         top = others.detach().clone()
         dist.all_reduce(top, dist.ReduceOp.MAX, group)
         top = top.clamp_min(torch.finfo(top.dtype).min)
-        total, z = _Sum.apply(torch.stack([(others - top).exp(), z]), group)
-        others = (top + total.where(total > 0, 1).log()).where(total > 0, -torch.inf)
-        loss = margin_loss(others, z)[mine]
+        total, z, found = _Sum.apply(torch.stack([(others - top).exp(), z, here.to(z.dtype)]), group)
+        others = (top + total.where(total != 0, 1).log()).where(total != 0, -torch.inf)  # NaN stays
+        loss = margin_loss(others, z)
     else:
         loss = linear_margin_loss(hidden * scale, weight, z, None, local, ids)
-    loss = loss.where(valid, 0)
+    loss = loss.where(found != 0, torch.nan)[mine].where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
 
 

@@ -39,6 +39,9 @@ def sampled_softmax(
     """
     if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction {reduction!r}: choose none, sum or mean")
+    if target.shape != hidden.shape[:-1] or samples.ndim != 1 or expected.shape != samples.shape:
+        given = f"samples {tuple(samples.shape)} and expected {tuple(expected.shape)}"
+        raise ValueError(f"targets of shape {tuple(target.shape)}, {given} for hidden {tuple(hidden.shape)}")
     hidden, weight, bias = _matched(hidden, weight, bias)
     target, samples = target.long(), samples.long()
     valid = target != ignore_index
@@ -46,9 +49,36 @@ def sampled_softmax(
     offset = -accumulator(expected).log()
     if bias is not None:
         offset = offset + accumulator(bias)[samples]
-    z = logit(hidden, weight[own], None if bias is None else bias[own])
-    loss = linear_margin_loss(hidden, weight[samples], z, offset, target, samples).where(valid, 0)
+    z = logit(hidden, rows(weight, own), None if bias is None else accumulator(bias)[own])
+    loss = linear_margin_loss(hidden, rows(weight, samples), z, offset, target, samples).where(valid, 0)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
+
+
+class _Rows(torch.autograd.Function):
+    """`weight[index]`, with the gradients of a row that is there many times added up in float32."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight, index):
+        return weight[index]
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        weight, index = inputs
+        ctx.shape, ctx.dtype = weight.shape, weight.dtype
+        ctx.save_for_backward(index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (index,) = ctx.saved_tensors
+        total = torch.zeros(ctx.shape, dtype=torch.float32, device=grad.device)
+        return total.index_put((index,), grad.float(), accumulate=True).to(ctx.dtype), None
+
+
+def rows(weight: Tensor, index: Tensor) -> Tensor:
+    """`weight[index]`. Sums of many numbers in half precision stand still once they are some hundred times as large as what is added."""
+    return weight[index] if weight.dtype in (torch.float32, torch.float64) else _Rows.apply(weight, index)
 
 
 def logit(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -39,8 +39,8 @@ def softmax_plus_one(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 
 
 
 def asks(s: Tensor) -> bool:
-    """Whether a question about the values of `s` is cheap: not where it would stall a GPU, break a trace or leave a transform."""
-    return s.is_cpu and not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(s)
+    """Whether a question about the values of `s` is cheap: not where it would stall a GPU, break a trace or leave a transform, of this or another tensor."""
+    return s.is_cpu and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
 REGISTER = {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), 16)  # bytes that the CPU computes with at once
@@ -54,6 +54,17 @@ def over_rows(f: Callable, s: Tensor, strided: bool = False) -> Tensor:
         y = f(s.transpose(0, -1), 0).transpose(0, -1)
         return y if strided else y.contiguous()
     return f(s, -1)
+
+
+def with_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
+    """`loss(logits)` and the gradient of its sum, both detached; by torch.func where a trace or a transform does not take autograd."""
+    if torch.compiler.is_compiling() or dispatch.transforming():
+        value, pull = torch.func.vjp(loss, logits.detach())
+        return value, pull(torch.ones_like(value))[0]
+    with torch.enable_grad():
+        logits = logits.detach().requires_grad_()
+        value = loss(logits)
+        return value.detach(), torch.autograd.grad(value.sum(), logits)[0]
 
 
 FEW = 4096  # values that are compared in less time than a column of them is summed
