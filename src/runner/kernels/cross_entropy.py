@@ -5,7 +5,6 @@ class weights; the same as torch.nn.functional.cross_entropy, but with the class
 half-precision logits in float32. The kernel keeps one number a row for the backward, which reads the logits once more and writes.
 """
 
-import math
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from torch import Tensor
 from . import dispatch
 from .layout import accumulator
 from .references import masked
-from .softmax import REFERENCES, asks, over_rows, with_gradient
+from .softmax import REFERENCES, asks, finite, over_rows, with_gradient
 
 
 def cross_entropy(
@@ -125,10 +124,10 @@ def _reference(logits: Tensor, target: Tensor, weight: Tensor | None, smoothing:
         else:
             loss = nll(over_rows(torch.log_softmax, s, strided=True), target, weight, smoothing, ignore_index)
         learns = loss.requires_grad
-        if math.isfinite((loss.detach().log() if learns else loss).sum().item()):  # not infinite and, where that matters, not 0
+        if finite(loss, and_not_zero=learns):
             return loss
         hidden = hard and learns and ignores(target, ignore_index) and masked(s)  # a row of -inf, by its loss of 0
-        if learns and math.isfinite(loss.detach().sum().item()) and not hidden:
+        if learns and finite(loss) and not hidden:
             return loss
     return nll(REFERENCES["log_softmax"](s), target, weight, smoothing, ignore_index, masked=True)
 

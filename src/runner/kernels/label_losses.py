@@ -24,7 +24,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, ignores, nll
 from .layout import accumulator
 from .references import gradients, masked
-from .softmax import REFERENCES, asks, log_softmax, over_rows, with_gradient
+from .softmax import REFERENCES, asks, finite, log_softmax, over_rows, with_gradient
 
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
 NORMALISED = {"nce": "ce", "nfl": "focal"}
@@ -127,7 +127,8 @@ def bi_tempered_loss(
         target: as there.
         t1: in [0, 1]; below 1 the loss is bounded.
         t2: at least 1; above 1 the softmax has a heavy tail.
-        iterations: at least 1; fixed-point steps of the normalisation.
+        iterations: at least 1; fixed-point steps of the normalisation. 5 do up to t2 = 1.2 (1e-4 of the sum is the worst that was seen); t2 near 2
+            over thousands of classes, of logits in the hundreds, takes 20 to 50.
         ignore_index: as there.
         gradient: as there.
     """
@@ -166,7 +167,7 @@ def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[fl
         ignored = hard and ignores(target, ignore_index)
         if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
             loss = _formula(s, target, hard, formula, parameters, ignore_index, _log_softmax, ignored, False)
-            if math.isfinite(loss.detach().sum().item()):
+            if finite(loss):
                 return loss
     return _formula(s, target, hard, formula, parameters, ignore_index, log_softmax if kernels else REFERENCES["log_softmax"], hard, True)
 
@@ -252,7 +253,7 @@ def _lead(s: Tensor, dead: bool) -> Tensor:
 def _clip(s: Tensor, tau: float, p: float, dead: bool) -> Tensor:
     if not dead and (p <= 2 or p == math.inf):  # higher powers of small entries would vanish, of large ones overflow
         norm = torch.linalg.vector_norm(s, p, -1, keepdim=True)
-        if math.isfinite(norm.detach().sum().item()):
+        if finite(norm):
             return s * (tau / norm.clamp_min(tau))
     z = s.masked_fill(s == -torch.inf, 0) if dead else s
     unit = z.detach().abs().amax(-1, keepdim=True)

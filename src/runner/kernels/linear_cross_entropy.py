@@ -17,7 +17,7 @@ from . import dispatch
 from .cross_entropy import _reference, coefficients, nll, torchs
 from .layout import accumulator
 from .references import gradients
-from .softmax import REFERENCES, asks
+from .softmax import REFERENCES, asks, finite
 
 FEW = 2**24  # logits that are not worth cutting
 
@@ -161,7 +161,7 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _whole(hidden: Tensor, weight: Tensor, bias: Tensor | None, target, exclude, ids, smoothing, ignore_index, reduction="none") -> Tensor:
     """All rows at once, in differentiable torch."""
     z = _logits(hidden, weight, bias, exclude, ids)
-    full = bias is None or (asks(bias) and math.isfinite(bias.detach().sum().item()))  # no class is excluded
+    full = bias is None or (asks(bias) and finite(bias))  # no class is excluded
     if target is None:
         return (z if full else z.masked_fill(z == -torch.inf, -torch.inf)).logsumexp(-1)  # which cuts off the gradients of a row of -inf alone
     if target.is_floating_point():  # torch refuses an index of a class beside them
@@ -224,7 +224,7 @@ def _pass(hidden, weight, bias, target, exclude, ids, smoothing, ignore_index, g
     loss, made = h.new_empty(len(h)), [None] * 3
     if grad is not None:
         made = [torch.zeros_like(x) if learn else None for x, learn in zip((h, w, b), learns, strict=True)]
-    excludes = exclude is not None or (b is not None and not (asks(b) and b.isfinite().all()))
+    excludes = exclude is not None or (b is not None and not (asks(b) and finite(b)))
     step = _piece(hidden, weight)
     for piece in (slice(at, at + step) for at in range(0, len(h), step)):
         z = _linear(h[piece], w, b)

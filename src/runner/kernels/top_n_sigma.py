@@ -6,14 +6,13 @@ are left out of sigma and never kept. The maximum is always kept, so that equal 
 depend on a temperature, and is a constant to gradients.
 """
 
-import math
 
 import torch
 from torch import Tensor
 
 from . import dispatch, layout
 from .layout import accumulator, like, moved
-from .softmax import REFERENCES, asks, family_backward, softmax
+from .softmax import REFERENCES, asks, family_backward, finite, softmax
 
 
 def top_n_sigma_mask(x: Tensor, n: float, dim: int = -1) -> Tensor:
@@ -68,7 +67,7 @@ def _below(s: Tensor, n: float) -> Tensor:
         return torch.zeros_like(s, dtype=torch.bool)
     mean = s.mean(-1, keepdim=True)
     off, others = s - mean, max(s.shape[-1] - 1, 1)
-    if not asks(s) or not math.isfinite(mean.sum().item()):
+    if not asks(s) or not finite(mean):
         live = s != -torch.inf
         count = live.sum(-1, keepdim=True)
         off = (s - s.where(live, 0).sum(-1, keepdim=True) / count.clamp_min(1)).where(live, 0)
