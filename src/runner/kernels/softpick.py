@@ -30,7 +30,8 @@ def _reference(x: Tensor, eps: float) -> Tensor:
     size = e.abs()
     if masked(x):
         size = size.where(x != -torch.inf, 0)
-    return e.relu() / torch.add(size.sum(-1, keepdim=True), one, alpha=eps)
+    total = size.sum(-1, keepdim=True) + eps * one
+    return e.relu_().div_(total) if asks(e) and not e.requires_grad else e.relu() / total
 
 
 def _rise(x: Tensor, top: Tensor) -> tuple[Tensor, float | Tensor]:
