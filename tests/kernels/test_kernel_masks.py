@@ -114,6 +114,10 @@ def test_sr_ste_with_decay_refuses_a_second_derivative(backend, device):
 def test_sr_ste_inside_transforms(device):
     """`torch.func.grad` asks for a graph of the gradient, also where nobody differentiates it."""
     w = torch.randn(3, 2, 4, device=device)
+    try:
+        torch.func.vmap(lambda w: w.view(torch.int32))(w)
+    except RuntimeError:
+        pytest.skip("this torch cannot map over the bits of numbers")
     with dispatch.backend("reference"):
         torch.testing.assert_close(torch.func.vmap(lambda w: sr_ste(w, 1, 2))(w), nm_prune(w, 1, 2)[0])
         for decay in (0.0, 0.1):
