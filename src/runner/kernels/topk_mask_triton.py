@@ -79,7 +79,8 @@ def forward(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
     device = tensors[0].device
     masks = [torch.empty(x.shape, dtype=torch.bool, device=device) for x in tensors]
     filled = [(x.contiguous().view(-1), m.view(-1).view(torch.int8)) for x, m in zip(tensors, masks, strict=True) if x.numel()]
-    state = torch.tensor([0, k, 0], dtype=torch.int64).to(device, non_blocking=True)
+    state = torch.zeros(3, dtype=torch.int64, device=device)
+    state[1].fill_(k)  # not copied from the host, which a graph could not capture
     single = any(x.dtype == torch.float32 for x, _ in filled)
     for shift, bits in [(21, 10), (11, 10), (0, 11)] if single else [(21, 10), (11, 10)]:
         bins = torch.zeros(1 << bits, dtype=torch.int64, device=device)
