@@ -5,7 +5,6 @@ class weights; the same as torch.nn.functional.cross_entropy, but with the class
 half-precision logits in float32. The kernel keeps one number a row for the backward, which reads the logits once more and writes.
 """
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -29,6 +29,7 @@ from .softmax import REFERENCES, asks, finite, log_softmax, over_rows, with_grad
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
 NORMALISED = {"nce": "ce", "nfl": "focal"}
 PASSIVE = ("none", "mae", "rce", "maxsup")
+BEYOND = ("maxsup", "ldr", "bi_tempered")  # formulas of more than the label's own share
 Answer = Tensor | tuple[Tensor, Tensor]
 
 
@@ -164,10 +165,11 @@ def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[fl
     hard = not target.is_floating_point()
     target = target if hard else target.to(s.dtype)
     if not kernels and asks(s):
-        ignored = hard and ignores(target, ignore_index)
-        if not ((ignored or formula.startswith(("nce", "nfl", "ldr"))) and masked(s)):
+        silent = formula.startswith(("nce", "nfl", "ldr"))
+        ignored = hard and (silent or formula.endswith(BEYOND)) and ignores(target, ignore_index)
+        if not ((ignored or silent) and masked(s)):
             loss = _formula(s, target, hard, formula, parameters, ignore_index, _log_softmax, ignored, False)
-            if finite(loss):
+            if finite(loss, and_not_zero=hard) or (finite(loss) and not (ignores(target, ignore_index) and masked(s))):  # 0 may be one that is ignored
                 return loss
     return _formula(s, target, hard, formula, parameters, ignore_index, log_softmax if kernels else REFERENCES["log_softmax"], hard, True)
 
@@ -187,8 +189,7 @@ def _formula(s, target, hard, formula, parameters, ignore_index, log_softmax, ig
         loss = _bi_tempered(s, target, hard, *parameters, dead, minus)
     else:
         loss = _sum(s, target, hard, formula, *parameters, dead, log_softmax, minus)
-    more = formula.startswith(("nce", "nfl")) or formula.endswith(("maxsup", "ldr", "bi_tempered"))  # than the label's own share
-    return loss.where(target != ignore_index, 0) if ignored and more else loss
+    return loss.where(target != ignore_index, 0) if ignored and (formula.startswith(("nce", "nfl")) or formula.endswith(BEYOND)) else loss
 
 
 def _gain(log_p: Tensor, kind: str, power: float) -> Tensor:

@@ -11,8 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from .cross_entropy import ignores
 from .layout import accumulator
 from .linear_cross_entropy import _matched, linear_margin_loss
+from .softmax import asks
 
 
 def sampled_softmax(
@@ -44,14 +46,17 @@ def sampled_softmax(
         raise ValueError(f"targets of shape {tuple(target.shape)}, {given} for hidden {tuple(hidden.shape)}")
     hidden, weight, bias = _matched(hidden, weight, bias)
     target, samples = target.long(), samples.long()
-    valid = target != ignore_index
-    own = target.where(valid, 0)
+    valid = target != ignore_index if not asks(target) or ignores(target, ignore_index) else None
+    own = target if valid is None else target.where(valid, 0)
     offset = -accumulator(expected).log()
     if bias is not None:
         offset = offset + accumulator(bias)[samples]
     z = logit(hidden, rows(weight, own), None if bias is None else accumulator(bias)[own])
-    loss = linear_margin_loss(hidden, rows(weight, samples), z, offset, target, samples).where(valid, 0)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / valid.sum()
+    loss = linear_margin_loss(hidden, rows(weight, samples), z, offset, target, samples)
+    loss = loss if valid is None else loss.where(valid, 0)
+    if reduction == "mean":
+        return loss.mean() if valid is None else loss.sum() / valid.sum()
+    return loss.sum() if reduction == "sum" else loss
 
 
 class _Rows(torch.autograd.Function):

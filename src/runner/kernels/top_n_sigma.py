@@ -6,7 +6,6 @@ are left out of sigma and never kept. The maximum is always kept, so that equal 
 depend on a temperature, and is a constant to gradients.
 """
 
-
 import torch
 from torch import Tensor
 

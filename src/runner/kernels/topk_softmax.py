@@ -36,9 +36,11 @@ def topk_softmax(x: Tensor, k: int, *, temperature: float = 1.0, renormalise: bo
         softmax = REFERENCES["softmax"]
     s = accumulator(x) if temperature == 1 else accumulator(x) / temperature
     if not renormalise and asks(x):
-        values, best = softmax(s).topk(min(k + 1, x.shape[-1]))
-        if _falling(values.detach()):
-            return like(values[..., :k], x), best[..., :k]
+        p = softmax(s)
+        values, best = p.detach().topk(min(k + 1, x.shape[-1]))
+        if _falling(values):
+            best = best[..., :k]
+            return like(p.gather(-1, best) if p.requires_grad else values[..., :k], x), best
     best = _best(x.detach(), k)
     values = softmax(s.gather(-1, best)) if renormalise else softmax(s).gather(-1, best)
     return like(values, x), best
