@@ -61,7 +61,7 @@ def test_nm_of_views(backend, device):
 
 def test_nm_bad_requests(backend, device):
     w = torch.randn(4, 6, device=device)
-    for n, m, message in [(0, 2, "1 <= n"), (3, 2, "1 <= n"), (2, 33, "m <= 32"), (2, 4, "does not divide the 6")]:
+    for n, m, message in [(0, 2, "1 <= n"), (3, 2, "1 <= n"), (1.5, 2, "whole"), (2, 33, "m <= 32"), (2, 4, "does not divide the 6")]:
         with pytest.raises(ValueError, match=message):
             nm_mask(w, n, m)
 

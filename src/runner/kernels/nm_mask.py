@@ -35,8 +35,8 @@ def sr_ste(w: Tensor, n: int, m: int, dim: int = -1, decay: float = 2e-4) -> Ten
 
 
 def _fit(w: Tensor, n: int, m: int, dim: int) -> None:
-    if not 1 <= n <= m <= 32:
-        raise ValueError(f"{n}:{m} sparsity needs 1 <= n <= m <= 32")
+    if not (1 <= n <= m <= 32 and n % 1 == m % 1 == 0):
+        raise ValueError(f"{n}:{m} sparsity needs whole numbers, 1 <= n <= m <= 32")
     if w.shape[dim] % m:
         raise ValueError(f"{n}:{m} sparsity: {m} does not divide the {w.shape[dim]} weights along dimension {dim}")
 
