@@ -12,8 +12,8 @@ from torch import Tensor
 
 from . import dispatch, layout
 from .layout import accumulator, like, moved
-from .references import gradients, masked
-from .softmax import REFERENCES, log_softmax, over_rows, softmax
+from .references import gradients, masked, over_rows
+from .softmax import REFERENCES, log_softmax, softmax
 
 POLYNOMIAL = (-0.037, 0.481, -2.3, 4.917, -1.791)  # of the paper, the highest power first
 

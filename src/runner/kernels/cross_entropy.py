@@ -11,8 +11,8 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator
-from .references import masked
-from .softmax import REFERENCES, asks, finite, over_rows, with_gradient
+from .references import asks, finite, masked, over_rows, with_gradient
+from .softmax import REFERENCES
 
 
 def cross_entropy(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits, like, moved, rowwise
-from .references import applied
-from .softmax import asks, family_backward, softmax
+from .references import applied, asks
+from .softmax import family_backward, softmax
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:

@@ -13,8 +13,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, cross_entropy, cross_entropy_with_gradient, ignores, nll
 from .entmax import _shifted, entmax
 from .layout import accumulator
-from .references import applied, masked
-from .softmax import asks, with_gradient
+from .references import applied, asks, masked, with_gradient
 
 
 def sparsemax_loss(logits: Tensor, target: Tensor, *, ignore_index: int = -100, gradient: bool = False) -> Tensor | tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ from torch import Tensor
 from . import dispatch, layout
 from .cross_entropy import broadcast_target, ignores, nll
 from .layout import accumulator
-from .references import gradients, masked
-from .softmax import REFERENCES, asks, finite, log_softmax, over_rows, with_gradient
+from .references import asks, finite, gradients, masked, over_rows, with_gradient
+from .softmax import REFERENCES, log_softmax
 
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
 NORMALISED = {"nce": "ce", "nfl": "focal"}

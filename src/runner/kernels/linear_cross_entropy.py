@@ -16,8 +16,8 @@ from torch import Tensor
 from . import dispatch
 from .cross_entropy import _reference, coefficients, nll, torchs
 from .layout import accumulator
-from .references import gradients
-from .softmax import REFERENCES, asks, finite
+from .references import asks, finite, gradients
+from .softmax import REFERENCES
 
 FEW = 2**24  # logits that are not worth cutting
 

@@ -18,8 +18,8 @@ from . import dispatch
 from .cross_entropy import torchs
 from .layout import accumulator
 from .linear_cross_entropy import _piece, linear_logsumexp, linear_margin_loss, margin_loss
+from .references import asks
 from .sampled_softmax import logit, rows
-from .softmax import asks
 
 
 def partial_fc(

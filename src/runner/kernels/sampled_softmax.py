@@ -14,7 +14,7 @@ from torch import Tensor
 from .cross_entropy import ignores
 from .layout import accumulator
 from .linear_cross_entropy import _matched, linear_margin_loss
-from .softmax import asks
+from .references import asks
 
 
 def sampled_softmax(

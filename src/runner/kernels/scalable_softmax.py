@@ -12,8 +12,8 @@ from torch import Tensor
 from . import dispatch, layout
 from .entmax import _shifted
 from .layout import accumulator, like, moved
-from .references import gradients, masked
-from .softmax import REFERENCES, asks, over_rows, softmax, whole
+from .references import asks, gradients, masked, over_rows, whole
+from .softmax import REFERENCES, softmax
 
 
 def scalable_softmax(x: Tensor, s: float | Tensor, bias: float | Tensor = 0.0, dim: int = -1) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from . import dispatch, layout
 from .layout import accumulator, like, moved
-from .references import gradients, masked
-from .softmax import REFERENCES, asks, over_rows, softmax, whole
+from .references import asks, gradients, masked, over_rows, whole
+from .softmax import REFERENCES, softmax
 
 
 def self_adjust_softmax(x: Tensor, dim: int = -1, *, normalise: bool = True) -> Tensor:

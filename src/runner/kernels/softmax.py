@@ -4,15 +4,13 @@ y_i = exp(s_i) / sum_j exp(s_j) with scores s = x / temperature + mask. A row wh
 and the log-softmax -inf, with zero gradients. Sums are kept in float32 (float64 for float64); the result has the dtype of `x`.
 """
 
-import math
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, like
+from .references import asks, finite, over_rows, whole
 
 
 def softmax(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -36,52 +34,6 @@ def log_softmax(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, 
 def softmax_plus_one(x: Tensor, dim: int = -1, *, temperature: float | Tensor = 1.0, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """exp(s_i) / (1 + sum_j exp(s_j)): a row may sum to less than one. Miller 2023, "Attention is off by one". Arguments as `softmax`."""
     return _normalise("softmax_plus_one", x, dim, temperature, mask, causal)
-
-
-def asks(s: Tensor) -> bool:
-    """Whether a question about the values of `s` is cheap: not where it would stall a GPU, break a trace or leave a transform, of this or another tensor."""
-    return s.is_cpu and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
-
-
-REGISTER = {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), 16)  # bytes that the CPU computes with at once
-MANY = 1024  # values from which on it pays to turn them
-
-
-def over_rows(f: Callable, s: Tensor, strided: bool = False) -> Tensor:
-    """`f`, torch.softmax or torch.log_softmax, along the last dimension; its columns may be `strided`. Entries of rows that are shorter than
-    a register torch takes one at a time, but those of columns side by side: a tenth of the time for ten classes of many samples."""
-    if s.shape[-1] * s.element_size() < REGISTER and s.numel() >= MANY and asks(s):
-        y = f(s.transpose(0, -1), 0).transpose(0, -1)
-        return y if strided else y.contiguous()
-    return f(s, -1)
-
-
-def with_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
-    """`loss(logits)` and the gradient of its sum, both detached; by torch.func where a trace or a transform does not take autograd."""
-    if torch.compiler.is_compiling() or dispatch.transforming():
-        value, pull = torch.func.vjp(loss, logits.detach())
-        return value, pull(torch.ones_like(value))[0]
-    with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        value = loss(logits)
-        return value.detach(), torch.autograd.grad(value.sum(), logits)[0]
-
-
-FEW = 4096  # values that are compared in less time than a column of them is summed
-
-
-def whole(y: Tensor) -> bool:
-    """Whether no row is NaN, of rows that are NaN in every column or in none; NaN alone is not equal to itself."""
-    return torch.equal(y, y) if y.numel() <= FEW else not math.isnan(y.detach().select(-1, 0).sum().item())
-
-
-def finite(values: Tensor, and_not_zero: bool = False) -> bool:
-    """Whether all are finite (and none 0). A few numbers Python adds up in less time than torch takes to be called."""
-    if values.numel() <= 256:
-        numbers = values.flatten().tolist()
-        return math.isfinite(sum(numbers)) and not (and_not_zero and 0.0 in numbers)
-    values = values.detach()
-    return math.isfinite((values.log() if and_not_zero else values).sum().item())
 
 
 def _softmax(s: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits, like, moved
-from .references import masked
-from .softmax import asks
+from .references import asks, masked
 
 
 def softpick(x: Tensor, dim: int = -1, eps: float = 1e-6) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from . import dispatch
 from .masked_linear import check, flat, matched
-from .references import gradients
-from .softmax import asks
+from .references import asks, gradients
 
 
 def sparse_low_rank_linear(x: Tensor, b: Tensor, a: Tensor, values: Tensor, indices: Tensor, bias: Tensor | None = None, *, scale: float = 1.0) -> Tensor:

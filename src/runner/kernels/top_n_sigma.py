@@ -11,7 +11,8 @@ from torch import Tensor
 
 from . import dispatch, layout
 from .layout import accumulator, like, moved
-from .softmax import REFERENCES, asks, family_backward, finite, softmax
+from .references import asks, finite
+from .softmax import REFERENCES, family_backward, softmax
 
 
 def top_n_sigma_mask(x: Tensor, n: float, dim: int = -1) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import DOUBLE, magnitude
-from .softmax import asks
+from .references import asks
 
 
 def topk_mask(w: Tensor | Sequence[Tensor], k: int | None = None, *, density: float | None = None) -> Tensor | list[Tensor]:
