@@ -49,13 +49,14 @@ def _nm(w: Tensor, n: int, m: int, dim: int, prune: bool) -> tuple[Tensor, Tenso
 
 
 def _reference(w: Tensor, n: int, m: int, dim: int) -> Tensor:
-    key = magnitude(w).movedim(dim, -1).unflatten(-1, (w.shape[dim] // m, m))
-    rank = torch.zeros_like(key, dtype=torch.int8)
-    for j in range(m):
-        rival = key[..., j : j + 1]
-        rank[..., :j] += rival > key[..., :j]
-        rank[..., j + 1 :] += rival >= key[..., j + 1 :]
-    return (rank < n).flatten(-2).movedim(-1, dim)
+    key = magnitude(w).movedim(dim, -1).unflatten(-1, (w.shape[dim] // m, m)).movedim(-1, 0).contiguous()  # groups side by side
+    lost = torch.zeros_like(key, dtype=torch.int8)  # comparisons, less those with later ones that were won
+    for j in range(m - 1):
+        won = (key[j] >= key[j + 1 :]).view(torch.int8)
+        lost[j + 1 :] += won
+        lost[j] -= won.sum(0, dtype=torch.int8)
+    most = torch.arange(n - m, n, dtype=torch.int8, device=w.device).view(m, *[1] * (key.ndim - 1))
+    return (lost <= most).movedim(0, -1).flatten(-2).movedim(-1, dim)
 
 
 class _SrSte(torch.autograd.Function):
