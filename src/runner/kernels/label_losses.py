@@ -184,7 +184,7 @@ def _formula(s, target, hard, formula, parameters, ignore_index, log_softmax, ig
     if formula == "clipped":
         return minus(log_softmax(_clip(s, *parameters, dead)))
     if formula == "ldr":
-        loss = _ldr(s, target, ignore_index, *parameters, dead, minus)
+        loss = _ldr(s, target, ignored, ignore_index, *parameters, dead, minus)
     elif formula == "bi_tempered":
         loss = _bi_tempered(s, target, hard, *parameters, dead, minus)
     else:
@@ -267,26 +267,33 @@ def _clip(s: Tensor, tau: float, p: float, dead: bool) -> Tensor:
 DEEP = 30.0  # below it softplus is exp, to 5e-14 of itself, and normalised outputs do not change with a shift of the row
 
 
-def _ldr(s: Tensor, target: Tensor, ignore_index: int, lam: float, margin: float, normalise: float, dead: bool, minus: Callable) -> Tensor:
-    z, classes = s, s.shape[-1]
+def _ldr(s: Tensor, target: Tensor, ignored: bool, ignore_index: int, lam: float, margin: float, normalise: float, dead: bool, minus: Callable) -> Tensor:
+    z, classes, hard = s, s.shape[-1], not target.is_floating_point()
     if dead:
         live = s != -torch.inf
         classes = live.sum(-1, keepdim=True, dtype=s.dtype).clamp_min(1)  # of integers log would be float32
         z = s.masked_fill(~live, -torch.inf)
     if normalise:
-        low = (z.detach().amax(-1, keepdim=True) + DEEP).clamp_max(0)
-        z = F.softplus(z - (low.masked_fill(low == -torch.inf, 0) if dead else low))
-        level = z.sum(-1, keepdim=True) / classes
+        if dead or not (asks(s) and s.numel() and s.detach().amin().item() > -DEEP):
+            low = (z.detach().amax(-1, keepdim=True) + DEEP).clamp_max(0)
+            z = z - (low.masked_fill(low == -torch.inf, 0) if dead else low)
+        z = F.softplus(z)
+        level = z.sum(-1, keepdim=True) * (lam / classes)
         z = z / (level.where(level > 0, 1) if dead else level)
-    if target.is_floating_point():
-        gap = margin * (1 - target)
     else:
-        gap = torch.full_like(s, margin).scatter(-1, target.where(target != ignore_index, 0)[..., None], 0)
-    raised = z + gap
+        z = z / lam
+    lead = margin / lam  # less of it for the label is more for all others
+    if hard:
+        label = (target.where(target != ignore_index, 0) if ignored else target)[..., None]
+        raised = z.scatter_add(-1, label, torch.full_like(label, -lead, dtype=z.dtype))
+    else:
+        raised = z - lead * target
+    if hard and not dead:
+        return lam * (minus(_log_softmax(raised)) - math.log(classes))
     if not dead:
-        return lam * ((raised / lam).logsumexp(-1) - math.log(classes)) + minus(z)
-    top = (raised.masked_fill(~live, -torch.inf) / lam).logsumexp(-1)
-    return lam * (top.masked_fill(top == -torch.inf, 0) - classes[..., 0].log()) + minus(z)
+        return lam * (raised.logsumexp(-1) - math.log(classes) + lead + minus(z))
+    top = raised.masked_fill(~live, -torch.inf).logsumexp(-1)
+    return lam * ((top + lead).masked_fill(top == -torch.inf, 0) - classes[..., 0].log() + minus(z))
 
 
 def _power(u: Tensor, n: float) -> Tensor:
