@@ -12,18 +12,18 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import accumulator, fits, like, moved, rowwise
-from .references import applied, asks
+from .references import applied, asks, root
 from .softmax import family_backward, softmax
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
     """Euclidean projection of `x` onto the simplex along `dim`; shape and dtype of `x`."""
-    return _last("sparsemax", x, dim, _sparsemax, 2.0)
+    return _last("sparsemax", x, dim, 2.0)
 
 
 def entmax15(x: Tensor, dim: int = -1) -> Tensor:
     """Entmax with alpha = 1.5 along `dim`, between softmax and sparsemax; shape and dtype of `x`."""
-    return _last("entmax15", x, dim, _entmax15, 1.5)
+    return _last("entmax15", x, dim, 1.5)
 
 
 def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
@@ -37,7 +37,7 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
     """
     if isinstance(alpha, Tensor):
         alpha = rowwise(alpha.to(x.device), x, dim, "alpha")
-        return _last("entmax", x, dim, lambda z: _Entmax.apply(z, alpha.to(z.dtype)), alpha)
+        return _last("entmax", x, dim, alpha)
     if not 1 <= alpha < math.inf:
         raise ValueError(f"alpha must be at least 1 and finite, not {alpha}")
     if alpha == 1:
@@ -46,16 +46,17 @@ def entmax(x: Tensor, alpha: float | Tensor = 1.5, dim: int = -1) -> Tensor:
         return sparsemax(x, dim)
     if alpha == 1.5:
         return entmax15(x, dim)
-    return _last("entmax", x, dim, lambda z: applied(_Entmax, z, float(alpha)), alpha)
+    return _last("entmax", x, dim, float(alpha))
 
 
-def _last(op: str, x: Tensor, dim: int, reference, alpha: float | Tensor = 0.0) -> Tensor:
+def _last(op: str, x: Tensor, dim: int, alpha: float | Tensor) -> Tensor:
     z = moved(x, dim, -1)
     if z.shape[-1] == 0:
         return x.clone()
     each = isinstance(alpha, Tensor)
     if not dispatch.fused(op, x, f"an alpha that is a tensor with {fits(z)}" if each and fits(z) else None):
-        y = like(reference(accumulator(z)), x)
+        s = accumulator(z)
+        y = like(_Entmax.apply(s, alpha.to(s.dtype)) if each else applied(_Entmax, s, alpha), x)
     elif each:
         y = fused_entmax_alphas(z, alpha.float().expand(*z.shape[:-1], 1).squeeze(-1)).to(x.dtype)
     else:
@@ -68,38 +69,27 @@ def _shifted(x: Tensor) -> Tensor:
     return x - x.detach().amax(-1, keepdim=True).clamp_min_(torch.finfo(x.dtype).min)
 
 
-def _sorted(x: Tensor, scale: float = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """`scale` times the row less its maximum; its descending entries; and their ranks.
-
-    Entries at or below -1 lie outside every support, and clamping them keeps the sums exact.
-    """
-    z = _shifted(x) if scale == 1 else _shifted(x) * scale
-    return z, z.detach().clamp_min(-1).sort(-1, descending=True).values, torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
+def _ranked(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The entries of a row with maximum 0 in descending order, and their ranks. Those below -1, outside every support, are -1: sums stay exact."""
+    ordered = z.clamp_min(-1).sort(-1, descending=True).values
+    return ordered, torch.arange(1, z.shape[-1] + 1, device=z.device, dtype=z.dtype)
 
 
-def _size(r: Tensor) -> Tensor:
-    """How many entries of a row are positive, at least 1."""
-    return r.detach().sign().sum(-1, keepdim=True).clamp_min_(1)
+def _sparsemax(z: Tensor) -> Tensor:
+    ordered, rank = _ranked(z)
+    tau = ordered.cumsum(-1).sub_(1).div_(rank).amax(-1, keepdim=True)  # no k entries have a greater threshold than the support
+    return torch.relu(z - tau)
 
 
-def _sparsemax(x: Tensor) -> Tensor:
-    z, ordered, rank = _sorted(x)
-    tau = (ordered.cumsum(-1).sub_(1) / rank).amax(-1, keepdim=True)  # no k entries have a greater threshold than the support
-    r = torch.relu(z - tau)
-    excess = r.sum(-1, keepdim=True) - 1  # a Newton step, which carries the gradient
-    return torch.relu(z - (tau + excess / _size(r)))
-
-
-def _entmax15(x: Tensor) -> Tensor:
-    z, ordered, rank = _sorted(x, 0.5)
-    mean = ordered.cumsum(-1) / rank
-    spread = ordered.square().cumsum(-1) - rank * mean.square()
-    tau = mean - torch.relu((1 - spread) / rank).sqrt()
-    tau = tau.gather(-1, (tau <= ordered).sum(-1, keepdim=True).clamp_min_(1) - 1)
-    r = torch.relu(z - tau)
-    total, excess = r.sum(-1, keepdim=True), r.square().sum(-1, keepdim=True) - 1
-    root = (total.square() - _size(r) * excess).sqrt()
-    return torch.relu(z - (tau + excess / (total + root))).square()  # solved on the support, which carries the gradients
+def _entmax15(z: Tensor) -> Tensor:
+    """Of half the scores."""
+    ordered, rank = _ranked(z)
+    sums = ordered.cumsum(-1)
+    mean = sums / rank
+    short = ordered.square().cumsum(-1).sub_(1).addcmul_(sums, mean, value=-1).div_(rank).neg_()
+    tau = mean.sub_(root(short.relu_()))  # if the support were the first k, which it can be where none of them is below
+    tau.sub_(torch.sub(tau, ordered).relu_().sign_(), alpha=4)
+    return torch.relu(z - tau.amax(-1, keepdim=True)).square_()
 
 
 def _threshold(z: Tensor, alpha: float | Tensor) -> Tensor:
@@ -140,10 +130,16 @@ def _powers(u: Tensor, alpha: float | Tensor) -> Tensor:
 
 def entmax_gradient(y: Tensor, grad: Tensor, alpha: float | Tensor) -> Tensor:
     """J^T grad with J = diag(s) - s s^T / sum(s), s = y^(2 - alpha) on the support (Peters et al. 2019, proposition 2)."""
-    support = y > 0
-    s = (y.where(support, 1) ** (2 - alpha)).where(support, 0)
-    total = s.sum(-1, keepdim=True)
-    return s * (grad - (s * grad).sum(-1, keepdim=True) / total.where(total > 0, 1))
+    if isinstance(alpha, float) and alpha == 2:
+        s = y.sign()
+    elif isinstance(alpha, float) and alpha == 1.5:
+        s = root(y)
+    else:
+        support = y > 0
+        s = (y.where(support, 1) ** (2 - alpha)).where(support, 0)
+    part = s * grad
+    total = s.sum(-1, keepdim=True).clamp_min(torch.finfo(s.dtype).tiny)
+    return part - s * (part.sum(-1, keepdim=True) / total)
 
 
 def _alpha_gradient(y: Tensor, grad: Tensor, alpha: Tensor) -> Tensor:
@@ -169,10 +165,15 @@ class _Entmax(torch.autograd.Function):
 
     @staticmethod
     def forward(x, alpha):
-        z = _shifted(x) * (alpha - 1)
-        y = _powers(z - _threshold(z, alpha), alpha)
-        total = y.sum(-1, keepdim=True)
-        return y / total.where(total > 0, 1)
+        z, number = _shifted(x), isinstance(alpha, float)
+        if number and alpha == 2:
+            y = _sparsemax(z)
+        elif number and alpha == 1.5:
+            y = _entmax15(z.mul_(0.5))
+        else:
+            z = z * (alpha - 1)
+            y = _powers(z - _threshold(z, alpha), alpha)
+        return y / y.sum(-1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

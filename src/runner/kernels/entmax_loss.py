@@ -13,7 +13,7 @@ from . import dispatch, layout
 from .cross_entropy import broadcast_target, cross_entropy, cross_entropy_with_gradient, ignores, nll
 from .entmax import _shifted, entmax
 from .layout import accumulator
-from .references import applied, asks, masked, with_gradient
+from .references import applied, asks, masked, root, with_gradient
 
 
 def sparsemax_loss(logits: Tensor, target: Tensor, *, ignore_index: int = -100, gradient: bool = False) -> Tensor | tuple[Tensor, Tensor]:
@@ -57,10 +57,10 @@ def _shannon(logits: Tensor, target: Tensor, ignore_index: int, gradient: bool) 
     return (loss, grad) if gradient else loss
 
 
-def _entropy(p: Tensor, alpha: float) -> Tensor:
-    root = alpha == 1.5 and not p.requires_grad  # faster, but its slope at 0 is 0 * inf
-    power = p.square() if alpha == 2 else p * p.sqrt() if root else p**alpha
-    return (p - power).sum(-1) / (alpha * (alpha - 1))
+def _surprise(p: Tensor, alpha: float) -> Tensor:
+    """Whose mean under p is its entropy."""
+    power = p if alpha == 2 else root(p) if alpha == 1.5 else p.clamp_min(1e-30) ** (alpha - 1)  # finite in slope
+    return (1 - power) / (alpha * (alpha - 1))
 
 
 class _Conjugate(torch.autograd.Function):
@@ -71,7 +71,7 @@ class _Conjugate(torch.autograd.Function):
     @staticmethod
     def forward(z, alpha):
         p = entmax(z, alpha)
-        return (p * z.clamp_min(torch.finfo(z.dtype).min)).sum(-1) + _entropy(p, alpha), p
+        return (p * (z.clamp_min(torch.finfo(z.dtype).min) + _surprise(p, alpha))).sum(-1), p
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -94,7 +94,8 @@ def _reference(logits: Tensor, target: Tensor, alpha: float, ignore_index: int) 
         z = z.masked_fill(z == -torch.inf, -torch.inf)  # which cuts gradients off
     loss = applied(_Conjugate, z, alpha)[0] + nll(z, target, None, 0.0, ignore_index, dead)
     if target.is_floating_point():
-        return loss - _entropy(target.to(s.dtype), alpha)
+        t = target.to(s.dtype)
+        return loss - (t * _surprise(t, alpha)).sum(-1)
     return loss.where(target != ignore_index, 0) if not asks(s) or ignores(target, ignore_index) else loss
 
 

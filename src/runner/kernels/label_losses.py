@@ -22,8 +22,9 @@ from torch import Tensor
 
 from . import dispatch, layout
 from .cross_entropy import broadcast_target, ignores, nll
+from .entmax import entmax_gradient
 from .layout import accumulator
-from .references import asks, finite, gradients, masked, over_rows, with_gradient
+from .references import applied, asks, finite, gradients, masked, over_rows, with_gradient
 from .softmax import REFERENCES, log_softmax
 
 ACTIVE = ("ce", "gce", "mae", "focal", "nce", "nfl")
@@ -301,6 +302,11 @@ def _power(u: Tensor, n: float) -> Tensor:
     return (u.log2() * n).exp2()
 
 
+def _power_(u: Tensor, n: float) -> Tensor:
+    """The same in place, as new memory may take longer than the powers."""
+    return u.log2_().mul_(n).exp2_()
+
+
 def _log_t(u: Tensor, t: float) -> Tensor:
     return u.log() if t == 1 else (_power(u, 1 - t) - 1) / (1 - t)
 
@@ -312,25 +318,40 @@ def tempered_softmax(s: Tensor, t: float, iterations: int, dead: bool = True) ->
     """
     if t == 1:
         return REFERENCES["softmax"](s) if dead else over_rows(torch.softmax, s, strided=True)
-    c, n = 1 - t, 1 / (1 - t)
-    top = s.detach().amax(-1, keepdim=True)
-    s = s - (top.masked_fill(top == -torch.inf, 0) if dead else top)
-    total = lambda each: each.sum(-1, keepdim=True)
+    return applied(_Tempered, s, t, iterations, dead)
 
-    base = lambda s, level: torch.add(1 - c * level, s, alpha=c)
-    with torch.no_grad():
-        z, sums = s.detach(), torch.ones_like(top)
-        for _ in range(iterations + 1):  # algorithm 1; without new memory, which takes longer than the powers
-            sums = total((z * (c * sums**c)).add_(1).log2_().mul_(n).exp2_())
-        level = (1 - sums**-c) / c
-        z = base(z, level)
-        p = _power(z, n)
-        slope = total(p / z)  # of the sum in the level, by the escort distribution p^t
-        slope = slope.where(slope > 0, 1) if dead else slope
-        level = level + (total(p) - 1) / slope
-    for _ in range(2):  # Newton's steps carry the exact gradient and, the second, the second derivative, with a slope that is constant
-        level = level + (total(_power(base(s, level), n)) - 1) / slope
-    return _power(base(s, level), n)
+
+class _Tempered(torch.autograd.Function):
+    """Its Jacobian is that of entmax with alpha = 2 - t: of the escort distribution p^t."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(s, t, iterations, dead):
+        c, n = 1 - t, 1 / (1 - t)
+        top = s.amax(-1, keepdim=True)
+        z = (s - (top.masked_fill(top == -torch.inf, 0) if dead else top)).mul_(c)
+        total = lambda each: each.sum(-1, keepdim=True)
+        u, one = z + 1, z.new_ones(())
+        for _ in range(iterations):  # algorithm 1, with p = (z + base)^n, base = 1 - (1 - t) level
+            u = torch.addcmul(one, z, total(_power_(u, n)) ** c)
+        base = total(_power_(u, n)) ** -c
+        for _ in range(2):  # Newton's steps
+            u = z + base
+            p = _power(u, n)
+            slope = total(p / u).mul_(n)
+            base = base - (total(p) - 1) / (slope.where(slope < 0, -1) if dead else slope)
+        return _power_(z.add_(base), n)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.t = inputs[1]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (p,) = ctx.saved_tensors
+        return entmax_gradient(p, grad, 2 - ctx.t), None, None, None
 
 
 def _bi_tempered(s: Tensor, target: Tensor, hard: bool, t1: float, t2: float, iterations: float, dead: bool, minus: Callable) -> Tensor:
