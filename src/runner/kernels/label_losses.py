@@ -221,7 +221,10 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
 
     loss = label(kind, power)
     if active in NORMALISED:
-        total = _gain(log_p, kind, power)
+        if kind == "focal" and power == 2 and s.shape[-1] > 1:  # a class near 1, whose 1 - p cancels, has no part in the sum
+            total = (1 - log_p.exp()).square() * log_p
+        else:
+            total = _gain(log_p, kind, power)
         total = -(total.where(s != -torch.inf, 0) if dead else total).sum(-1)
         if dead or s.shape[-1] == 1:  # a single class has no sum
             lost = loss.detach() == torch.inf
