@@ -4,6 +4,7 @@
     python scripts/bench_kernels.py --ops softmax nm_prune --dtypes bfloat16
     python scripts/bench_kernels.py --dry                # on a CPU: the kernels interpreted at tiny shapes, with the bytes they must move
     python scripts/bench_kernels.py                      # without a GPU: the references against what one would write in torch
+    python scripts/bench_kernels.py --set WIDEST=16384   # with another constant of runner.kernels.layout, to choose it by
 
 Bytes are the fewest that any implementation moves: every input read once, every output written once, so that the fraction of the copy
 bandwidth also charges a kernel for its second reads. Inputs rotate through sets that together exceed the last-level cache. Rows are
@@ -251,7 +252,7 @@ def copy_bandwidth(device: str, size: int) -> float:
     return 2 * size / ms / 1e6
 
 
-def bench(case: Case, device: str, mode: str, copy: float, budget: float, facts: dict) -> Iterator[dict]:
+def bench(case: Case, device: str, mode: str, copy: float, budget: float, facts: dict, ours_as: str) -> Iterator[dict]:
     cache = torch.cuda.get_device_properties(0).L2_cache_size if device == "cuda" else 2**25
     count = 1 if mode == "dry" else min(8, max(1, -(-3 * cache // case.forward)))
     sets = [case.make() for _ in range(count)]
@@ -282,7 +283,7 @@ def bench(case: Case, device: str, mode: str, copy: float, budget: float, facts:
                 "pass": label,
                 "shape": "x".join(map(str, case.shape)),
                 "dtype": str(case.dtype).removeprefix("torch."),
-                "provider": {"runner": "runner (reference)"}.get(name, name) if mode == "cpu" else name,
+                "provider": ours_as if name == "runner" else name,
                 "ms_p20": f"{p20:.4g}",
                 "ms_p50": f"{p50:.4g}",
                 "ms_p80": f"{p80:.4g}",
@@ -312,21 +313,32 @@ def cases(mode: str, dtypes: list[str], device: str) -> Iterator[Case]:
         yield from S.cases(Case, mode, getattr(torch, name), device)
 
 
+def constant(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not (isinstance(getattr(K.layout, name, None), int) and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text}: give a constant of runner.kernels.layout and a number, as WIDEST=16384")
+    return name, int(number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ops", nargs="*", help="only these operations")
     parser.add_argument("--dtypes", nargs="*", default=["bfloat16", "float32"])
     parser.add_argument("--seconds", type=float, default=0.1, help="measuring time for each provider and pass")
     parser.add_argument("--out", type=Path, help="CSV to append to")
+    parser.add_argument("--set", nargs="*", default=[], type=constant, metavar="NAME=NUMBER", help="constants of runner.kernels.layout")
     parser.add_argument("--dry", action="store_true", help="interpret the kernels on the CPU at tiny shapes")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() and not options.dry else "cpu"
+    for name, number in options.set:
+        setattr(K.layout, name, number)
     keep_memory()  # as in a run, for all alike
     mode = "dry" if options.dry else device
     if mode == "cpu":
         options.dtypes = ["float32"]  # half precision is emulated on most CPUs
     out = options.out or (None if options.dry else ROOT / "results" / "kernels.csv")
     facts = environment(device, options.dry)
+    ours_as = " ".join(["runner (reference)" if mode == "cpu" else "runner", *(f"{name}={number}" for name, number in options.set)])
     copy = copy_bandwidth(device, 2**31 if device == "cuda" else 2**27)
     print(f"{facts['device']}: copy {copy:.0f} GB/s; torch {facts['torch']}, triton {facts['triton']}")
     print(f"{'op':27}{'pass':18}{'shape':18}{'dtype':10}{'bytes':>12}{'ms':>10}{'of copy':>9}  time over each peer's")
@@ -334,7 +346,7 @@ def main() -> None:
         for case in cases(mode, options.dtypes, device):
             if options.ops and case.op not in options.ops:
                 continue
-            rows = list(bench(case, device, mode, copy, 0 if options.dry else options.seconds, facts))
+            rows = list(bench(case, device, mode, copy, 0 if options.dry else options.seconds, facts, ours_as))
             if out:
                 fresh = not out.exists()
                 with out.open("a", newline="") as file:

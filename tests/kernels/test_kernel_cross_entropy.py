@@ -334,6 +334,8 @@ def test_losses_with_their_gradients_compile_and_map(kind, device):
         "gce": partial(label_loss, active="gce", gradient=True),
         "ldr": partial(ldr_loss, gradient=True),
         "entmax": partial(entmax_loss, gradient=True),
+        "sparsemax": partial(sparsemax_loss, gradient=True),
+        "bi_tempered": partial(bi_tempered_loss, gradient=True),
     }
     for name, f in losses.items():
         expected = f(logits, target)

@@ -196,7 +196,7 @@ def backward(grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, log
         return out
     x, target, weight, shared, constants = _arguments(x, target, weight, smoothing, ignore_index)
     rows, cols = x.shape
-    height, width, warps = layout.tile(min(cols, 4096))
+    height, width, warps = layout.tile(min(cols, layout.TILE))
     grid = (triton.cdiv(rows, height), triton.cdiv(cols, width))
     _gradient[grid](out, grad.contiguous(), x, target, weight, log_z, mass, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)
     count("cross_entropy_backward", "triton", "rows")

@@ -86,9 +86,9 @@ def _entmax15(z: Tensor) -> Tensor:
     ordered, rank = _ranked(z)
     sums = ordered.cumsum(-1)
     mean = sums / rank
-    short = ordered.square().cumsum(-1).sub_(1).addcmul_(sums, mean, value=-1).div_(rank).neg_()
-    tau = mean.sub_(root(short.relu_()))  # if the support were the first k, which it can be where none of them is below
-    tau.sub_(torch.sub(tau, ordered).relu_().sign_(), alpha=4)
+    excess = ordered.square().cumsum(-1).sub_(1).sub_(sums * mean)
+    tau = mean.sub_(root(torch.relu(-excess / rank)))  # if the support were the first k, which it can be where none of them is below
+    tau.sub_(torch.sub(tau, ordered).relu_().sign_().mul_(4))
     return torch.relu(z - tau.amax(-1, keepdim=True)).square_()
 
 

@@ -88,7 +88,7 @@ def backward(grad: Tensor, slope: Tensor) -> Tensor:
     if slope.numel():
         cols = slope.shape[-1]
         rows = slope.numel() // cols
-        height, width, warps = layout.tile(min(cols, 4096))
+        height, width, warps = layout.tile(min(cols, layout.TILE))
         _scale[(triton.cdiv(rows, height), triton.cdiv(cols, width))](grad.contiguous(), slope, out, rows, cols, HEIGHT=height, WIDTH=width, num_warps=warps)
         count("entmax_loss_backward", "triton", "rows")
     return out

@@ -335,9 +335,9 @@ class _Tempered(torch.autograd.Function):
         top = s.amax(-1, keepdim=True)
         z = (s - (top.masked_fill(top == -torch.inf, 0) if dead else top)).mul_(c)
         total = lambda each: each.sum(-1, keepdim=True)
-        u, one = z + 1, z.new_ones(())
+        u = z + 1
         for _ in range(iterations):  # algorithm 1, with p = (z + base)^n, base = 1 - (1 - t) level
-            u = torch.addcmul(one, z, total(_power_(u, n)) ** c)
+            u = (z * total(_power_(u, n)) ** c).add_(1)
         base = total(_power_(u, n)) ** -c
         for _ in range(2):  # Newton's steps
             u = z + base

@@ -59,6 +59,7 @@ def broadcast_strides(x: Tensor) -> tuple[Tensor, list[int], list[int]]:
 
 WIDEST = 32768  # columns that one program holds in registers
 CHUNK = 8192  # columns that a program holds at a time in a wider row
+TILE = 4096  # elements that a program of narrower rows takes, at least
 PROGRAMS = 528  # enough to fill a large GPU: four programs on each of 132 multiprocessors
 
 
@@ -68,9 +69,9 @@ def power_of_two(n: int) -> int:
 
 
 def tile(cols: int) -> tuple[int, int, int]:
-    """Rows and columns of one program's tile, and its warps: 32 elements a thread, at least 4096 elements."""
+    """Rows and columns of one program's tile, and its warps: 32 elements a thread."""
     width = power_of_two(cols)
-    height = max(1, 4096 // width)
+    height = max(1, TILE // width)
     return height, width, height * width // 1024
 
 

@@ -114,9 +114,9 @@ def _shaped(hidden: Tensor, weight: Tensor, bias: Tensor | None, exclude: Tensor
     """Matched; `exclude` as one dimension, with ids; the bias in the type of the sums: autocast would round it, corrections of a sample too."""
     given = bias
     hidden, weight, bias = _matched(hidden, weight, bias)
-    bias = None if bias is None else given.to(accumulator(hidden[:0]).dtype)
+    bias = None if bias is None else given.to(torch.promote_types(hidden.dtype, torch.float32))
     if exclude is not None:
-        exclude = exclude.reshape(-1)
+        exclude = exclude.flatten()
         ids = torch.arange(len(weight), device=weight.device) if ids is None else ids
         if exclude.numel() != math.prod(hidden.shape[:-1]) or ids.shape != weight.shape[:1]:
             raise ValueError(f"{exclude.numel()} classes to exclude, {ids.numel()} ids for hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import dispatch
 from .layout import magnitude
-from .references import kept
+from .references import applied, kept
 
 
 def nm_mask(w: Tensor, n: int, m: int, dim: int = -1) -> Tensor:
@@ -31,7 +31,7 @@ def sr_ste(w: Tensor, n: int, m: int, dim: int = -1, decay: float = 2e-4) -> Ten
     """
     if dispatch.fused("nm_mask", w, _fit(w, n, m, dim)):
         return fused_nm(w, n, m, dim % w.ndim, True, decay)[0]
-    return _SrSte.apply(w, _reference(w.detach(), n, m, dim), decay)
+    return applied(_SrSte, w, _reference(w.detach(), n, m, dim), decay)
 
 
 def _fit(w: Tensor, n: int, m: int, dim: int) -> None:

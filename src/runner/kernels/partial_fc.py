@@ -117,7 +117,7 @@ def margin(cosine: Tensor, arc: float, cos: float) -> Tensor:
         sine = (1 - cosine.square()).clamp_min(torch.finfo(cosine.dtype).eps ** 2).sqrt()
         moved = cosine * math.cos(arc) - sine * math.sin(arc)
         cosine = torch.where(cosine > math.cos(math.pi - arc), moved, cosine - arc * math.sin(arc))
-    return cosine - cos
+    return cosine - cos if cos else cosine
 
 
 def kept_classes(targets: Tensor, classes: int, rate: float, generator: torch.Generator | None = None) -> Tensor:

@@ -9,12 +9,13 @@ below that of all classes in expectation, by Jensen's inequality, and approaches
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .cross_entropy import ignores
 from .layout import accumulator
 from .linear_cross_entropy import _matched, linear_margin_loss
-from .references import asks
+from .references import applied, asks
 
 
 def sampled_softmax(
@@ -83,7 +84,7 @@ class _Rows(torch.autograd.Function):
 
 def rows(weight: Tensor, index: Tensor) -> Tensor:
     """`weight[index]`. Sums of many numbers in half precision stand still once they are some hundred times as large as what is added."""
-    return weight[index] if weight.dtype in (torch.float32, torch.float64) else _Rows.apply(weight, index)
+    return F.embedding(index, weight) if weight.dtype in (torch.float32, torch.float64) else applied(_Rows, weight, index)
 
 
 def logit(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
