@@ -89,7 +89,7 @@ def _entmax15(z: Tensor) -> Tensor:
     excess = ordered.square().cumsum(-1).sub_(1).sub_(sums * mean)
     tau = mean.sub_(root(torch.relu(-excess / rank)))  # if the support were the first k, which it can be where none of them is below
     tau.sub_(torch.sub(tau, ordered).relu_().sign_().mul_(4))
-    return torch.relu(z - tau.amax(-1, keepdim=True)).square_()
+    return torch.relu(z - tau.amax(-1, keepdim=True)).square()
 
 
 def _threshold(z: Tensor, alpha: float | Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class _Entmax(torch.autograd.Function):
         if number and alpha == 2:
             y = _sparsemax(z)
         elif number and alpha == 1.5:
-            y = _entmax15(z.mul_(0.5))
+            y = _entmax15(z * 0.5)
         else:
             z = z * (alpha - 1)
             y = _powers(z - _threshold(z, alpha), alpha)

@@ -306,8 +306,8 @@ def _power(u: Tensor, n: float) -> Tensor:
 
 
 def _power_(u: Tensor, n: float) -> Tensor:
-    """The same in place, as new memory may take longer than the powers."""
-    return u.log2_().mul_(n).exp2_()
+    """The same, on a CPU in place: new memory may take longer than the powers."""
+    return u.log2_().mul_(n).exp2_() if asks(u) else _power(u, n)
 
 
 def _log_t(u: Tensor, t: float) -> Tensor:
@@ -333,18 +333,18 @@ class _Tempered(torch.autograd.Function):
     def forward(s, t, iterations, dead):
         c, n = 1 - t, 1 / (1 - t)
         top = s.amax(-1, keepdim=True)
-        z = (s - (top.masked_fill(top == -torch.inf, 0) if dead else top)).mul_(c)
+        z = (s - (top.masked_fill(top == -torch.inf, 0) if dead else top)) * c
         total = lambda each: each.sum(-1, keepdim=True)
         u = z + 1
         for _ in range(iterations):  # algorithm 1, with p = (z + base)^n, base = 1 - (1 - t) level
-            u = (z * total(_power_(u, n)) ** c).add_(1)
+            u = (z * total(_power_(u, n)) ** c) + 1
         base = total(_power_(u, n)) ** -c
         for _ in range(2):  # Newton's steps
             u = z + base
             p = _power(u, n)
             slope = total(p / u).mul_(n)
             base = base - (total(p) - 1) / (slope.where(slope < 0, -1) if dead else slope)
-        return _power_(z.add_(base), n)
+        return _power_(z + base, n)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
