@@ -326,6 +326,19 @@ def test_targets_whose_classes_lie_far_apart(device):
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_losses_give_their_gradients_in_inference_mode(kind, device):
+    """For tensors from inside and from outside of it."""
+    logits, target = make(kind, 4, 5, device)
+    losses = (cross_entropy_with_gradient, partial(label_loss, active="gce", gradient=True), partial(entmax_loss, gradient=True))
+    with dispatch.backend("reference"):
+        for f in losses:
+            expected = f(logits, target)
+            with torch.inference_mode():
+                for x, t in [(logits, target), (logits.clone(), target), (logits.clone(), target.clone())]:
+                    torch.testing.assert_close(f(x, t), expected)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_losses_with_their_gradients_compile_and_map(kind, device):
     """The reference's too, which asks autograd for them."""
     logits, target = make(kind, 4, 5, device)

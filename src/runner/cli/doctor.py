@@ -59,16 +59,21 @@ def kernels(torch) -> list[tuple[str, bool | None, str]]:
     from runner.kernels import dispatch
 
     row = torch.zeros(2, 64, device="cuda" if torch.cuda.is_available() else "cpu")
-    reasons: dict[str | None, list[str]] = {}
+    insisted = dispatch.first_choice == "triton"
+    reasons: dict[tuple[str, str], list[str]] = {}
     for name in dispatch.ops():
+        where, why = "reference", ""
         if dispatch.first_choice == "reference":
-            why = "RUNNER_KERNELS=reference"
+            why = "; RUNNER_KERNELS=reference"
         elif (limit := dispatch.why_not(name, row)) is not None:
-            why = f"no Triton kernel for {limit}"
+            where = "none" if insisted else "reference"
+            why = f"; no Triton kernel for {limit}" + ", and RUNNER_KERNELS=triton takes no reference" * insisted
+        elif row.is_cuda or insisted:
+            where = "triton"
         else:
-            why = None if row.is_cuda or dispatch.first_choice == "triton" else "on a CPU only kernels.backend=triton interprets the kernels"
-        reasons.setdefault(why, []).append(name)
-    return [("triton" if why is None else "reference", True, ", ".join(names) + (f"; {why}" if why else "")) for why, names in reasons.items()]
+            why = "; on a CPU only kernels.backend=triton interprets the kernels"
+        reasons.setdefault((where, why), []).append(name)
+    return [(where, where != "none", ", ".join(names) + why) for (where, why), names in reasons.items()]
 
 
 def data() -> list[tuple[str, bool | None, str]]:

@@ -63,7 +63,7 @@ def cross_entropy_with_gradient(
     if dispatch.fused("cross_entropy", logits):
         loss, _, _, grad = fused_cross_entropy(logits, target, weight, label_smoothing, ignore_index, True)
         return loss, grad
-    return with_gradient(lambda x: _reference(x, target, weight, label_smoothing, ignore_index), logits)
+    return with_gradient(lambda x, t, w: _reference(x, t, w, label_smoothing, ignore_index), logits, target, weight)
 
 
 def check_options(logits: Tensor, weight: Tensor | None, smoothing: float) -> None:

@@ -42,8 +42,7 @@ def entmax_loss(logits: Tensor, target: Tensor, alpha: float = 1.5, *, ignore_in
         return (loss.detach(), grad.detach()) if gradient else loss
     if not gradient:
         return _reference(logits, target, alpha, ignore_index)
-    target = target.detach()
-    return with_gradient(lambda x: _reference(x, target, alpha, ignore_index), logits)
+    return with_gradient(lambda x, t: _reference(x, t, alpha, ignore_index), logits, target)
 
 
 def _shannon(logits: Tensor, target: Tensor, ignore_index: int, gradient: bool) -> Tensor | tuple[Tensor, Tensor]:

@@ -156,8 +156,7 @@ def _loss(logits: Tensor, target: Tensor, formula: str, parameters: list[float],
         return (loss.detach(), grad) if gradient else loss
     if not gradient:
         return _reference(logits, target, formula, parameters, ignore_index, kernels)
-    target = target.detach()
-    return with_gradient(lambda x: _reference(x, target, formula, parameters, ignore_index, kernels), logits)
+    return with_gradient(lambda x, t: _reference(x, t, formula, parameters, ignore_index, kernels), logits, target)
 
 
 def _reference(logits: Tensor, target: Tensor, formula: str, parameters: list[float], ignore_index: int, kernels: bool = False) -> Tensor:
@@ -222,7 +221,7 @@ def _sum(s, target, hard, formula, alpha, beta, power, floor, dead, log_softmax,
     loss = label(kind, power)
     if active in NORMALISED:
         if kind == "focal" and power == 2 and s.shape[-1] > 1:  # a class near 1, whose 1 - p cancels, has no part in the sum
-            total = (1 - log_p.exp()).square() * log_p
+            total = (log_p.exp() - 1).square() * log_p
         else:
             total = _gain(log_p, kind, power)
         total = -(total.where(s != -torch.inf, 0) if dead else total).sum(-1)

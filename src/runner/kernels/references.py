@@ -49,14 +49,15 @@ def gradients(reference: Callable, inputs: tuple[Tensor, ...], grad: Tensor) -> 
     return tuple(next(found) if x.requires_grad else None for x in inputs)
 
 
-def with_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
-    """`loss(logits)` and the gradient of its sum, both detached; by torch.func where a trace or a transform does not take autograd."""
+def with_gradient(loss: Callable[..., Tensor], *given: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`loss(*given)` and the gradient of its sum in the first of them, both detached; by torch.func where a trace or a transform does not take autograd."""
     if torch.compiler.is_compiling() or dispatch.transforming():
-        value, pull = torch.func.vjp(loss, logits.detach())
+        logits, *constants = (None if x is None else x.detach() for x in given)
+        value, pull = torch.func.vjp(lambda x: loss(x, *constants), logits)
         return value, pull(torch.ones_like(value))[0]
-    with torch.enable_grad():
-        logits = logits.detach().requires_grad_()
-        value = loss(logits)
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, *constants = (None if x is None else x.clone() if x.is_inference() else x.detach() for x in given)
+        value = loss(logits.requires_grad_(), *constants)
         return value.detach(), torch.autograd.grad(value.sum(), logits)[0]
 
 
