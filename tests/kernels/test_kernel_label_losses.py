@@ -116,6 +116,17 @@ def test_ldr_of_outputs_that_softplus_rounds_to_zero(level, choice):
     torch.testing.assert_close(x.grad.cpu().double(), z.grad, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("choice", ["reference", "triton"])
+def test_ldr_of_large_outputs_is_the_small_difference_of_them(choice):
+    logits = torch.randn(20, 7, generator=torch.Generator().manual_seed(0)) * 1000
+    target = logits.argmax(-1)
+    loss = partial(ldr_loss, target=target.to(DEVICE), lam=2.0, margin=0.5, normalise=False)
+    with dispatch.backend("reference"):
+        expected = loss(logits.double().to(DEVICE))
+    with dispatch.backend(choice):
+        torch.testing.assert_close(loss(logits.to(DEVICE)).double(), expected, rtol=0, atol=2e-6)
+
+
 def test_ldr_of_doubles_with_an_excluded_class_is_of_their_precision():
     z = torch.tensor([[0.3, -INF, 1.0, 0.2]], dtype=torch.float64)
     loss = ldr_loss(z, torch.tensor([0]), lam=100.0, margin=0.0)

@@ -171,9 +171,12 @@ def test_masked_entries_of_a_log_softmax_take_no_gradient(backend, device):
 def test_nan_is_not_hidden(op, backend, device):
     x = torch.randn(3, 5, device=device)
     x[1, 2] = torch.nan
-    y = MAPPINGS[op](x)
+    y = MAPPINGS[op](x.requires_grad_())
     assert y[1].isnan().all() if backend == "triton" else y[1].isnan().any()
     assert y[[0, 2]].isfinite().all()
+    y.backward(torch.randn_like(y))
+    assert x.grad[1].isnan().any()
+    assert x.grad[[0, 2]].isfinite().all()
 
 
 @every

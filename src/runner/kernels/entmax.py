@@ -131,11 +131,11 @@ def _powers(u: Tensor, alpha: float | Tensor) -> Tensor:
 def entmax_gradient(y: Tensor, grad: Tensor, alpha: float | Tensor) -> Tensor:
     """J^T grad with J = diag(s) - s s^T / sum(s), s = y^(2 - alpha) on the support (Peters et al. 2019, proposition 2)."""
     if isinstance(alpha, float) and alpha == 2:
-        s = y.sign()
+        s = (y.detach() * 1e38).clamp_max(1)  # NaN stays
     elif isinstance(alpha, float) and alpha == 1.5:
         s = root(y)
     else:
-        support = y > 0
+        support = y != 0
         s = (y.where(support, 1) ** (2 - alpha)).where(support, 0)
     part = s * grad
     total = s.sum(-1, keepdim=True).clamp_min(torch.finfo(s.dtype).tiny)

@@ -149,8 +149,11 @@ def _ldr(s, t, live, lam, margin, NORMALISE: tl.constexpr):
         level = _row_sum(z) / classes
         level = tl.where(level == 0, 1.0, level)
         z /= level
-    log_p, top, log_total = _log_softmax(tl.where(live, (z + margin * (1 - t)) / lam, float("-inf")))
-    loss = lam * (top + log_total - tl.log(classes)) - _under(t, z)
+    raised = tl.where(live, z + margin * (1 - t), float("-inf"))
+    log_p, _top, log_total = _log_softmax(raised / lam)
+    highest = tl.max(raised, 1)[:, None]
+    lead = tl.where(highest == float("-inf"), 0.0, highest) - _under(t, z)  # of large numbers a small difference
+    loss = lam * (log_total - tl.log(classes)) + lead
     d = tl.where(live, tl.exp(log_p) - t, 0.0)
     if NORMALISE:
         d = (d - _row_sum(d * z) / classes) / level * tl.where(s < 0, e, 1.0) / (1 + e)

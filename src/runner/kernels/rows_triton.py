@@ -14,11 +14,11 @@ def _weights(y, alpha, KIND: tl.constexpr):
     if KIND == "log_softmax":
         return tl.exp(y)
     elif KIND == "sparsemax":
-        return tl.where(y > 0, 1.0, 0.0)
+        return tl.where(y > 0, 1.0, y)  # NaN stays
     elif KIND == "entmax15":
         return tl.sqrt(y)
     elif KIND == "entmax":
-        return tl.where(y > 0, tl.exp2((2 - alpha) * tl.log2(tl.where(y > 0, y, 1.0))), 0.0)
+        return tl.where(y == 0, 0.0, tl.exp2((2 - alpha) * tl.log2(tl.where(y == 0, 1.0, y))))
     else:
         return y
 
