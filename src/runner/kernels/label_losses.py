@@ -271,7 +271,7 @@ DEEP = 30.0  # below it softplus is exp, to 5e-14 of itself, and normalised outp
 
 
 def _ldr(s: Tensor, target: Tensor, ignored: bool, ignore_index: int, lam: float, margin: float, normalise: float, dead: bool, minus: Callable) -> Tensor:
-    z, classes, hard = s, s.shape[-1], not target.is_floating_point()
+    z, classes = s, s.shape[-1]
     if dead:
         live = s != -torch.inf
         classes = live.sum(-1, keepdim=True, dtype=s.dtype).clamp_min(1)  # of integers log would be float32
@@ -286,13 +286,13 @@ def _ldr(s: Tensor, target: Tensor, ignored: bool, ignore_index: int, lam: float
     else:
         z = z / lam
     lead = margin / lam  # less of it for the label is more for all others
-    if hard:
+    if target.is_floating_point():
+        raised = z - lead * target
+    else:
         label = (target.where(target != ignore_index, 0) if ignored else target)[..., None]
         raised = z.scatter_add(-1, label, torch.full_like(label, -lead, dtype=z.dtype))
-    else:
-        raised = z - lead * target
-    if hard and not dead:
-        return lam * (minus(_log_softmax(raised)) - math.log(classes))
+        if not dead:  # what the margin takes from the label's share of both terms cancels
+            return lam * (minus(_log_softmax(raised)) - math.log(classes))
     if not dead:
         return lam * (raised.logsumexp(-1) - math.log(classes) + lead + minus(z))
     top = raised.masked_fill(~live, -torch.inf).logsumexp(-1)
