@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .rows_triton import number, ordered
 
 # low bits of a float32 that are the same for all numbers of one sign that come from this type
 IDLE = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}
@@ -18,27 +19,27 @@ def _forward(x, y, rows, cols, x_stride, scale, k, IDLE: tl.constexpr, HEIGHT: t
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    # integers that order like the logits, NaN above and padding below them all
-    bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
-    key = tl.where(s == s, bits ^ ((bits >> 31) & 0x7FFFFFFF), 0x7FFFFFFF) >> IDLE
-    key = tl.where(inside, key, -(1 << (31 - IDLE)))
+    key = tl.where(inside, ordered(s) >> IDLE, -(1 << (31 - IDLE)))  # padding below all
     least = tl.where(tl.sum((key >= 0).to(tl.int32), 1)[:, None] >= k, 0, -(1 << (31 - IDLE)))
     bit = 1 << (30 - IDLE)
     for _ in range(31 - IDLE):
         enough = tl.sum((key >= least + bit).to(tl.int32), 1)[:, None] >= k
         least = tl.where(enough, least + bit, least)
         bit = bit >> 1
-    keep = key >= least
-    if tl.max(tl.sum(keep.to(tl.int32), 1), 0) > k:  # ties: the first ones stay
-        tied = (key == least).to(tl.int32)
+    last = tl.full([HEIGHT, 1], WIDTH, tl.int32)
+    if tl.max(tl.sum((key >= least).to(tl.int32), 1), 0) > k:  # ties: the first ones stay, those before `last`
         short = k - tl.sum((key > least).to(tl.int32), 1)[:, None]
-        keep = (key > least) | ((key == least) & (tl.cumsum(tied, 1) <= short))
+        last = tl.zeros_like(last)
+        bit = WIDTH
+        while bit > 0:
+            few = tl.sum(((key == least) & (col < last + bit)).to(tl.int32), 1)[:, None] <= short
+            last = tl.where(few, last + bit, last)
+            bit = bit >> 1
     # the logits again, from their keys, so that registers hold one of the two at a time
-    full = (key << IDLE) | tl.where(key < 0, (1 << IDLE) - 1, 0)
-    s = tl.where(inside, (full ^ ((full >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True), float("-inf"))
+    s = tl.where(inside, number((key << IDLE) | tl.where(key < 0, (1 << IDLE) - 1, 0)), float("-inf"))
     top = tl.max(s, 1)[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
-    e = tl.where(keep, tl.exp((s - top) * scale), 0.0)
+    e = tl.where((key > least) | ((key == least) & (col < last)), tl.exp((s - top) * scale), 0.0)
     total = tl.sum(e, 1)[:, None]
     tl.store(y + row * cols + col, (e / tl.where(total == 0, 1.0, total)).to(y.dtype.element_ty), inside)
 

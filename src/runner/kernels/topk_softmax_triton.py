@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .rows_triton import number, ordered
 
 
 @triton.jit
@@ -17,34 +18,30 @@ def _forward(
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    top = tl.max(s, 1)[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
-    # an integer that orders like the logit, NaN of either sign above them all, then like the column from right to left
-    bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
-    bits = tl.where(s == s, bits, 0x7FFFFFFF)
-    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64) * WIDTH + (WIDTH - 1 - col)
-    lowest = -0x7FFFFFFFFFFFFFFF
-    key = tl.where(inside, key, lowest)
+    lowest = -0x80000000
+    key = tl.where(inside, ordered(tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)), lowest)
     each = tl.arange(0, KEPT)[None, :]
-    kept = tl.full([HEIGHT, KEPT], lowest, tl.int64)
-    for j in range(k):
-        first = tl.max(key, 1)[:, None]
-        key = tl.where(key == first, lowest, key)
+    first = tl.full([HEIGHT, 1], 0x7FFFFFFF, tl.int32)
+    at = tl.full([HEIGHT, 1], -1, tl.int32)
+    kept = tl.full([HEIGHT, KEPT], lowest, tl.int32)
+    places = tl.full([HEIGHT, KEPT], 0, tl.int32)
+    for j in range(k):  # the largest of those that come after the one before, and the first of its place
+        left = (key < first) | ((key == first) & (col > at))
+        first = tl.max(tl.where(left, key, lowest), 1)[:, None]
+        at = tl.min(tl.where(left & (key == first), col, WIDTH), 1)[:, None]
         kept = tl.where(each == j, first, kept)
-    lane = kept & (WIDTH - 1)
-    bits = ((kept - lane) // WIDTH).to(tl.int32)
-    logit = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    value = tl.where(each < k, tl.exp((logit - top) * scale), 0.0)
+        places = tl.where(each == j, at, places)
+    top = number(tl.max(kept, 1))[:, None]
+    top = tl.where(top == float("-inf"), 0.0, top)
+    value = tl.where(each < k, tl.exp((number(kept) - top) * scale), 0.0)
     if RENORMALISE:
         total = tl.sum(value, 1)[:, None]
     else:
-        total = tl.sum(tl.exp((s - top) * scale), 1)[:, None]
+        total = tl.sum(tl.where(inside, tl.exp((number(key) - top) * scale), 0.0), 1)[:, None]
     total = tl.where(total == 0, 1.0, total)
-    at = row * k + each
     inside = (row < rows) & (each < k)
-    tl.store(values + at, (value / total).to(values.dtype.element_ty), inside)
-    tl.store(best + at, WIDTH - 1 - lane, inside)
+    tl.store(values + row * k + each, (value / total).to(values.dtype.element_ty), inside)
+    tl.store(best + row * k + each, places, inside)
     tl.store(log_z + row, tl.log(total), row < rows)  # less the maximum, beside which large logits would round it
 
 
