@@ -76,6 +76,7 @@ def launch_everything(dtype):
             kernels.gumbel_softmax(x, seed=1).sum().backward()
             for renormalise in (False, True):
                 kernels.topk_softmax(x, 5, renormalise=renormalise)[0].sum().backward()
+    kernels.topk_softmax(torch.empty(4, 32768, dtype=dtype), 5)  # a thread has 64 registers for 32 entries
     w = torch.empty(64, 64, dtype=dtype, requires_grad=True)
     kernels.sr_ste(w, 2, 4).sum().backward()
     for n, m, dim in [(2, 4, 0), (4, 16, 1), (8, 32, 0)]:

@@ -1,7 +1,4 @@
-"""What kernels over rows share: integers that order like numbers, and the backward of the whole softmax family.
-
-Each Jacobian of the family is diag(s) - s s^T / total for some weights s of y.
-"""
+"""The backward kernels that the whole softmax family shares: each Jacobian is diag(s) - s s^T / total for some weights s of y."""
 
 import torch
 import triton
@@ -10,19 +7,6 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-
-
-@triton.jit
-def ordered(s):
-    """An integer that orders like the float32 `s`: 0 and -0 are one, NaN of either sign is above all."""
-    bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
-    return tl.where(s == s, bits ^ ((bits >> 31) & 0x7FFFFFFF), 0x7FFFFFFF)
-
-
-@triton.jit
-def number(key):
-    """The number of an `ordered` integer."""
-    return (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
 @triton.jit

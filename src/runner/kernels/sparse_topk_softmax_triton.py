@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .rows_triton import number, ordered
+from .topk_softmax_triton import number, ordered
 
 # low bits of a float32 that are the same for all numbers of one sign that come from this type
 IDLE = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}

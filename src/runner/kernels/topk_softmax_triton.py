@@ -7,7 +7,19 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .rows_triton import number, ordered
+
+
+@triton.jit
+def ordered(s):
+    """An integer that orders like the float32 `s`: 0 and -0 are one, NaN of either sign is above all."""
+    bits = tl.where(s == 0, 0.0, s).to(tl.int32, bitcast=True)
+    return tl.where(s == s, bits ^ ((bits >> 31) & 0x7FFFFFFF), 0x7FFFFFFF)
+
+
+@triton.jit
+def number(key):
+    """The number of an `ordered` integer."""
+    return (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
