@@ -53,7 +53,9 @@ def compile_only(self, *args, grid, warmup, **options):
             usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         stack = int(re.search(r"STACK:(\d+)", usage)[1])
         module = self.fn.__module__.rpartition(".")[2]
-        print(json.dumps({"module": module, "kernel": self.fn.__name__, "options": options, "stack": stack, "shared": compiled.metadata.shared}))
+        clusters = "barrier.cluster" in compiled.asm["ptx"]
+        facts = {"stack": stack, "shared": compiled.metadata.shared, "clusters": clusters}
+        print(json.dumps({"module": module, "kernel": self.fn.__name__, "options": options, **facts}))
     return compiled
 
 
@@ -76,6 +78,11 @@ def launch_everything(dtype):
             kernels.gumbel_softmax(x, seed=1).sum().backward()
             for renormalise in (False, True):
                 kernels.topk_softmax(x, 5, renormalise=renormalise)[0].sum().backward()
+    if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9):
+        kernels.layout.CLUSTER = 8
+        for cols in (65536, 131072):
+            kernels.softmax(torch.empty(4, cols, dtype=dtype, requires_grad=True)).sum().backward()
+        kernels.layout.CLUSTER = 1
     kernels.topk_softmax(torch.empty(4, 32768, dtype=dtype), 5)  # a thread has 64 registers for 32 entries
     w = torch.empty(64, 64, dtype=dtype, requires_grad=True)
     kernels.sr_ste(w, 2, 4).sum().backward()

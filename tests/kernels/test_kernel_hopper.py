@@ -21,5 +21,6 @@ def test_every_kernel_compiles_for_hopper():
     assert not missing
     stack = 64 if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7) else 144  # triton 3.6 spills in the histogram
     for line in compiled:
+        assert line["clusters"] == (line["options"].get("num_ctas", 1) > 1), line
         assert line["shared"] <= 227 * 1024, line
         assert line["stack"] <= (160 if line["options"].get("WIDTH") == 32768 else stack), line

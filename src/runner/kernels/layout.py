@@ -58,6 +58,8 @@ def broadcast_strides(x: Tensor) -> tuple[Tensor, list[int], list[int]]:
 
 
 WIDEST = 32768  # columns that one program holds in registers
+CLUSTER = 1  # programs that hold a wider row together: up to 16 on Hopper with triton 3.9; 1, off, until it has been measured
+SHARE = 16384  # columns of each of them
 CHUNK = 8192  # columns that a program holds at a time in a wider row
 TILE = 4096  # elements that a program of narrower rows takes, at least
 PROGRAMS = 528  # enough to fill a large GPU: four programs on each of 132 multiprocessors
@@ -73,6 +75,14 @@ def tile(cols: int) -> tuple[int, int, int]:
     width = power_of_two(cols)
     height = max(1, TILE // width)
     return height, width, height * width // 1024
+
+
+def cluster(cols: int) -> int:
+    """How many programs hold a row together; 0 where they cannot."""
+    if cols <= WIDEST:
+        return 1
+    programs = power_of_two(cols) // SHARE
+    return programs if programs <= CLUSTER else 0
 
 
 def spans(rows: int, cols: int) -> tuple[int, int]:

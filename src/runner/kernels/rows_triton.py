@@ -99,10 +99,11 @@ def backward(kind: str, y: Tensor, grad: Tensor, scale: float, alpha: float) -> 
     y, grad = layout.dense(y), layout.dense(grad)
     rows, cols = y.shape
     shared = (cols, y.stride(0), grad.stride(0), scale, alpha)
-    if cols <= layout.WIDEST:
+    if programs := layout.cluster(cols):
         height, width, warps = layout.tile(cols)
-        _backward_rows[(triton.cdiv(rows, height),)](y, grad, out, rows, *shared, KIND=kind, HEIGHT=height, WIDTH=width, num_warps=warps)
-        count(f"{kind}_backward", "triton", "rows")
+        options = {"HEIGHT": height, "WIDTH": width, "num_warps": max(warps // programs, 1), "num_ctas": programs}
+        _backward_rows[(triton.cdiv(rows, height),)](y, grad, out, rows, *shared, KIND=kind, **options)
+        count(f"{kind}_backward", "triton", "rows" if programs == 1 else "cluster")
         return out
     splits, span = layout.spans(rows, cols)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=y.device)

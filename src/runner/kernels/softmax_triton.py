@@ -1,7 +1,7 @@
 """Forward kernels of softmax, log-softmax and softmax-plus-one.
 
-A row that fits in one program is read once. A wider one is read twice: by one program where the rows fill the GPU (the second read
-then comes from the cache), else by several that leave partial maxima and sums for a second launch.
+A row that fits in one program, or in a cluster of them, is read once. A wider one is read twice: by one program where the rows fill the
+GPU (the second read then comes from the cache), else by several that leave partial maxima and sums for a second launch.
 """
 
 import torch
@@ -127,10 +127,11 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
     rows, cols = x.shape
     shared = (cols, x.stride(0), 1 / temperature, *sizes[1:], *strides, mask_col, queries)
     constants = {"KIND": kind, "MASK": how, "CAUSAL": causal}
-    if cols <= layout.WIDEST:
+    if programs := layout.cluster(cols):
         height, width, warps = layout.tile(cols)
-        _forward_rows[(triton.cdiv(rows, height),)](x, mask, y, rows, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)
-        count(kind, "triton", "rows")
+        options = {"HEIGHT": height, "WIDTH": width, "num_warps": max(warps // programs, 1), "num_ctas": programs}
+        _forward_rows[(triton.cdiv(rows, height),)](x, mask, y, rows, *shared, **constants, **options)
+        count(kind, "triton", "rows" if programs == 1 else "cluster")
         return y
     splits, span = layout.spans(rows, cols)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=x.device)
