@@ -88,7 +88,7 @@ def _entmax15(z: Tensor) -> Tensor:
     mean = sums / rank
     excess = ordered.square().cumsum(-1).sub_(1).sub_(sums * mean)
     tau = mean.sub_(root(torch.relu(-excess / rank)))  # if the support were the first k, which it can be where none of them is below
-    tau.sub_(torch.sub(tau, ordered).relu_().sign_().mul_(4))
+    tau.sub_(torch.sub(tau, ordered).relu_().sign_().mul_(4))  # others fall below all of these, the last of which is the greatest
     return torch.relu(z - tau.amax(-1, keepdim=True)).square()
 
 
