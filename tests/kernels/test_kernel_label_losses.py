@@ -127,6 +127,14 @@ def test_ldr_of_large_outputs_is_the_small_difference_of_them(choice):
         torch.testing.assert_close(loss(logits.to(DEVICE)).double(), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_ldr_of_very_many_classes_keeps_its_digits(scale):
+    """The loss is a small difference of a cross entropy and the logarithm of the number of classes."""
+    logits = torch.randn(2, 65537, generator=torch.Generator().manual_seed(3)) * scale
+    target = torch.tensor([0, 1])
+    torch.testing.assert_close(ldr_loss(logits, target).double(), ldr_loss(logits.double(), target), rtol=1e-4, atol=1e-6)
+
+
 def test_ldr_of_doubles_with_an_excluded_class_is_of_their_precision():
     z = torch.tensor([[0.3, -INF, 1.0, 0.2]], dtype=torch.float64)
     loss = ldr_loss(z, torch.tensor([0]), lam=100.0, margin=0.0)

@@ -267,6 +267,14 @@ def _clip(s: Tensor, tau: float, p: float, dead: bool) -> Tensor:
     return z.masked_fill(s == -torch.inf, -torch.inf) if dead else z
 
 
+def _cost(s: Tensor, minus: Callable) -> Tensor:
+    """Cross entropy of a label. Torch's log-softmax adds up the terms of a row one by one, which for many near each other costs digits."""
+    if s.shape[-1] <= 4096:
+        return minus(_log_softmax(s))
+    s = s - s.detach().amax(-1, keepdim=True)
+    return s.logsumexp(-1) + minus(s)
+
+
 DEEP = 30.0  # below it softplus is exp, to 5e-14 of itself, and normalised outputs do not change with a shift of the row
 
 
@@ -291,8 +299,8 @@ def _ldr(s: Tensor, target: Tensor, ignored: bool, ignore_index: int, lam: float
     else:
         label = (target.where(target != ignore_index, 0) if ignored else target)[..., None]
         raised = z.scatter_add(-1, label, torch.full_like(label, -lead, dtype=z.dtype))
-        if not dead:  # what the margin takes from the label's share of both terms cancels
-            return lam * (minus(_log_softmax(raised)) - math.log(classes))
+        if not dead:  # a cross entropy: what the margin takes from the label cancels
+            return lam * (_cost(raised, minus) - math.log(classes))
     if not dead:
         return lam * (raised.logsumexp(-1) - math.log(classes) + lead + minus(z))
     top = raised.masked_fill(~live, -torch.inf).logsumexp(-1)
