@@ -10,6 +10,7 @@ from runner.kernels import (
     entmax,
     entmax15,
     gumbel_softmax,
+    layout,
     log_softmax,
     softmax,
     softmax_plus_one,
@@ -260,3 +261,20 @@ def test_opcheck_and_compile(device):
         got = torch.autograd.grad(torch.compile(f, fullgraph=True, backend="aot_eager")(x, alpha), (x, alpha))
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("f", SOFT, **by_name)
+def test_parity_of_clusters(f, parity, narrow, monkeypatch, device):
+    """Programs that hold a row together; on a GPU a row that is wide indeed."""
+    if device == "cuda":
+        triton = pytest.importorskip("triton")
+        if torch.cuda.get_device_capability() < (9, 0) or tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
+            pytest.skip("clusters need a Hopper GPU and triton 3.9")
+        monkeypatch.undo()
+    else:
+        monkeypatch.setattr(layout, "SHARE", 32)
+    monkeypatch.setattr(layout, "CLUSTER", 8)
+    x = torch.randn(3, 100_001 if device == "cuda" else 200, device=device)
+    x[0, ::3] = -torch.inf
+    x[1] = -torch.inf
+    parity(f.__name__, f, x, path="cluster")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.kernels import dispatch, entmax, entmax15, layout, log_softmax, softmax, softmax_plus_one, sparsemax
+from runner.kernels import dispatch, entmax, entmax15, log_softmax, softmax, softmax_plus_one, sparsemax
 from runner.kernels.entmax import _bisect, _newton, fused_entmax
 from runner.kernels.softmax import family_backward, fused_softmax
 
@@ -226,23 +226,6 @@ def test_parity_of_wide_rows(op, rows, parity, narrow, device):
     x = torch.randn(rows, 130, device=device)
     x[0, ::3] = -torch.inf
     parity(op, MAPPINGS[op], x, path="split" if rows == 1 and not sparse else "loop", backward=not (sparse and rows == 1))
-
-
-@pytest.mark.parametrize("op", ["softmax", "log_softmax", "softmax_plus_one"])
-def test_parity_of_clusters(op, parity, narrow, monkeypatch, device):
-    """Programs that hold a row together; on a GPU a row that is wide indeed."""
-    if device == "cuda":
-        triton = pytest.importorskip("triton")
-        if torch.cuda.get_device_capability() < (9, 0) or tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
-            pytest.skip("clusters need a Hopper GPU and triton 3.9")
-        monkeypatch.undo()
-    else:
-        monkeypatch.setattr(layout, "SHARE", 32)
-    monkeypatch.setattr(layout, "CLUSTER", 8)
-    x = torch.randn(3, 100_001 if device == "cuda" else 200, device=device)
-    x[0, ::3] = -torch.inf
-    x[1] = -torch.inf
-    parity(op, MAPPINGS[op], x, path="cluster")
 
 
 @every

@@ -6,7 +6,7 @@ from scipy.optimize import brentq
 from torch.nn import functional as F
 
 from runner.components.loss.bi_tempered import build
-from runner.kernels.label_losses import tempered_softmax
+from runner.kernels.tempered_softmax import tempered_softmax
 
 Z = torch.tensor([[-0.5, 0.1, 2.0], [0.1, 1.5, -5.0], [4.0, -3.0, -6.0]])
 
