@@ -129,7 +129,10 @@ def _powers(u: Tensor, alpha: float | Tensor) -> Tensor:
 
 
 def entmax_gradient(y: Tensor, grad: Tensor, alpha: float | Tensor) -> Tensor:
-    """J^T grad with J = diag(s) - s s^T / sum(s), s = y^(2 - alpha) on the support (Peters et al. 2019, proposition 2)."""
+    """J^T grad with J = diag(s) - s s^T / sum(s), s = y^(2 - alpha) on the support (Peters et al. 2019, proposition 2).
+
+    For alpha below 1 too, where entmax is the tempered softmax of temperature 2 - alpha.
+    """
     if isinstance(alpha, float) and alpha == 2:
         s = y.sign() + y * 0  # NaN stays
     elif isinstance(alpha, float) and alpha == 1.5:

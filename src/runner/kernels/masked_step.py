@@ -76,7 +76,8 @@ def _adamw_(param, grad, exp_avg, exp_avg_sq, mask, lr, beta1, beta2, eps, weigh
     w, g, m, v = (accumulator(x) for x in (param, grad, exp_avg, exp_avg_sq))
     m.lerp_(g, 1 - beta1)
     v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    w.mul_(1 - lr * weight_decay).addcdiv_(m, (v / correction2).clamp_min_(1e-30).sqrt_().add_(eps), value=-lr / correction1)
+    step = (v / correction2).clamp_min_(torch.finfo(v.dtype).tiny).sqrt_().add_(eps)  # torch's root of the zeros under the mask is slow
+    w.mul_(1 - lr * weight_decay).addcdiv_(m, step, value=-lr / correction1)
     _keep(mask, (param, w), (exp_avg, m), (exp_avg_sq, v))
 
 
