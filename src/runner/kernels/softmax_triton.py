@@ -18,10 +18,11 @@ def _scores(
     x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
     MASK: tl.constexpr, CAUSAL: tl.constexpr,
 ):  # fmt: skip
+    """Scores up to a positive factor, which differences take in `_power`: only a mask that is added must see them scaled."""
     if CAUSAL:  # the bound on loading is rounded so that loads stay wide
         last_key = row % queries + cols - queries
         inside = inside & (col < (last_key + 16) // 16 * 16)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32) * scale
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     if MASK != "none":
         last = row % mask_size2
         middle = row // mask_size2 % mask_size1
@@ -29,26 +30,41 @@ def _scores(
         if MASK == "keep":
             s = tl.where(tl.load(at, inside, other=0) != 0, s, float("-inf"))
         else:
-            s += tl.load(at, inside, other=0.0).to(tl.float32)
+            s = s * scale + tl.load(at, inside, other=0.0).to(tl.float32)
     if CAUSAL:
         s = tl.where(col <= last_key, s, float("-inf"))
     return s
 
 
 @triton.jit
-def _finite(top):
-    return tl.where(top == float("-inf"), 0.0, top)
+def _highest(top, KIND: tl.constexpr):
+    """What a row's exponentials are taken against: its maximum, 0 in a row of -inf, and at least 0 beside softmax-plus-one's unwritten score."""
+    if KIND == "softmax_plus_one":
+        return tl.maximum(top, 0.0)
+    else:
+        return tl.where(top == float("-inf"), 0.0, top)
 
 
 @triton.jit
-def _finish(s, top, total, KIND: tl.constexpr):
-    if KIND == "log_softmax":
-        return tl.where(s == float("-inf"), float("-inf"), s - top - tl.log(tl.where(total == 0, 1.0, total)))
-    elif KIND == "softmax_plus_one":
-        highest = tl.maximum(top, 0.0)
-        return tl.exp(s - highest) / (total * tl.exp(top - highest) + tl.exp(-highest))
+def _power(difference, scale):
+    return tl.exp2(difference * (scale * 1.4426950408889634))
+
+
+@triton.jit
+def _total(total, top, scale, KIND: tl.constexpr):
+    """What divides a row's exponentials, never 0."""
+    if KIND == "softmax_plus_one":
+        return total + _power(-top, scale)
     else:
-        return tl.exp(s - top) / tl.where(total == 0, 1.0, total)
+        return tl.where(total == 0, 1.0, total)
+
+
+@triton.jit
+def _finish(s, top, total, scale, KIND: tl.constexpr):
+    if KIND == "log_softmax":
+        return (s - top) * scale - tl.log(total)
+    else:
+        return _power(s - top, scale) * (1 / total)
 
 
 @triton.jit
@@ -60,54 +76,60 @@ def _forward_rows(
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = _scores(x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols, MASK, CAUSAL)
-    top = _finite(tl.max(s, 1))[:, None]
-    total = tl.sum(tl.exp(s - top), 1)[:, None]
-    tl.store(y + row * cols + col, _finish(s, top, total, KIND).to(y.dtype.element_ty), inside)
+    unit = 1.0 if MASK == "add" else scale
+    top = _highest(tl.max(s, 1), KIND)[:, None]
+    total = _total(tl.sum(_power(s - top, unit), 1)[:, None], top, unit, KIND)
+    tl.store(y + row * cols + col, _finish(s, top, total, unit, KIND).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
 def _forward_wide(
     x, mask, y, part, cols, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, span,
     KIND: tl.constexpr, MASK: tl.constexpr, CAUSAL: tl.constexpr,
-    READ: tl.constexpr, WRITE: tl.constexpr, SPLITS: tl.constexpr, CHUNK: tl.constexpr,
+    READ: tl.constexpr, WRITE: tl.constexpr, SPLITS: tl.constexpr, CHUNK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     begin = tl.program_id(1) * span
     end = tl.minimum(begin + span, cols)
     splits = tl.num_programs(1)
-    if READ:
-        tops = tl.full([CHUNK], float("-inf"), tl.float32)
-        totals = tl.zeros([CHUNK], tl.float32)
+    unit = 1.0 if MASK == "add" else scale
+    if READ:  # a thread keeps one maximum for each group of columns, which it loads at once
+        tops = tl.full([CHUNK // GROUP], float("-inf"), tl.float32)
+        totals = tl.zeros([CHUNK // GROUP], tl.float32)
         for start in tl.range(begin, end, CHUNK, num_stages=3):
             col = start + tl.arange(0, CHUNK)
             s = _scores(
                 x, mask, row, col, col < end, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
                 MASK, CAUSAL,
-            )  # fmt: skip
-            higher = tl.maximum(tops, s)
-            totals = totals * tl.exp(tops - _finite(higher)) + tl.exp(s - _finite(higher))
+            ).reshape(CHUNK // GROUP, GROUP)  # fmt: skip
+            higher = tl.maximum(tops, tl.max(s, 1))
+            base = _highest(higher, KIND)
+            totals = totals * _power(_highest(tops, KIND) - base, unit) + tl.sum(_power(s - base[:, None], unit), 1)
             tops = higher
-        top = _finite(tl.max(tops, 0))
-        total = tl.sum(totals * tl.exp(tops - top), 0)
+        top = tl.max(tops, 0)
+        total = tl.sum(totals * _power(_highest(tops, KIND) - _highest(top, KIND), unit), 0)
         if not WRITE:
             at = part + (row * splits + tl.program_id(1)) * 2
-            tl.store(at, tl.max(tops, 0))
+            tl.store(at, top)
             tl.store(at + 1, total)
     else:
         each = tl.arange(0, SPLITS)
         at = part + (row * splits + each) * 2
         tops = tl.load(at, each < splits, other=float("-inf"))
         totals = tl.load(at + 1, each < splits, other=0.0)
-        top = _finite(tl.max(tops, 0))
-        total = tl.sum(totals * tl.exp(tops - top), 0)
+        top = tl.max(tops, 0)
+        total = tl.sum(totals * _power(_highest(tops, KIND) - _highest(top, KIND), unit), 0)
     if WRITE:
-        for start in tl.range(begin, end, CHUNK, num_stages=3):
-            col = start + tl.arange(0, CHUNK)
+        top = _highest(top, KIND)
+        total = _total(total, top, unit, KIND)
+        last = begin + tl.cdiv(end - begin, CHUNK) * CHUNK - CHUNK
+        for back in tl.range(0, end - begin, CHUNK, num_stages=3):  # from where the first read ended, which the cache still holds
+            col = last - back + tl.arange(0, CHUNK)
             s = _scores(
                 x, mask, row, col, col < end, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
                 MASK, CAUSAL,
             )  # fmt: skip
-            tl.store(y + row * cols + col, _finish(s, top, total, KIND).to(y.dtype.element_ty), col < end)
+            tl.store(y + row * cols + col, _finish(s, top, total, unit, KIND).to(y.dtype.element_ty), col < end)
 
 
 def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causal: bool) -> Tensor:
@@ -135,7 +157,7 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
         return y
     splits, span = layout.spans(rows, cols)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=x.device)
-    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "num_warps": 8}
+    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "GROUP": 16 // x.itemsize, "num_warps": 8}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _forward_wide[(rows, splits)](x, mask, y, part, *shared, span, READ=read, WRITE=write, **constants)
     count(kind, "triton", "loop" if splits == 1 else "split")
