@@ -21,20 +21,40 @@ def _shift(masses, tops, new):
 
 
 @triton.jit
+def _power(difference):
+    return tl.exp2(difference * 1.4426950408889634)
+
+
+@triton.jit
+def _target(target, row, size1, size2, stride0, stride1, stride2):
+    """Where a row's class index or its first probability lies."""
+    return target + row // size2 // size1 * stride0 + row // size2 % size1 * stride1 + row % size2 * stride2
+
+
+@triton.jit
+def _label(target, weight, row, inside_row, cols, ignore_index, size1, size2, stride0, stride1, stride2, WEIGHTED: tl.constexpr):
+    """A row's class and its weight: 0 where ignored, NaN where the index is out of range (and the class is then the first)."""
+    label = tl.load(_target(target, row, size1, size2, stride0, stride1, stride2), inside_row, other=0)
+    known = (label >= 0) & (label < cols)
+    count = tl.where(label == ignore_index, 0.0, tl.where(known, 1.0, float("nan")))
+    label = tl.where(known, label, 0).to(tl.int32)
+    if WEIGHTED:
+        count *= tl.where(label == ignore_index, 1.0, tl.load(weight + label, inside_row, other=0.0).to(tl.float32))
+    return label, count
+
+
+@triton.jit
 def _coefficients(
     target, weight, row, col, inside, inside_row, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
     HARD: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """w q for a tile. A class index out of range gives NaN."""
-    at = target + row // size2 // size1 * stride0 + row // size2 % size1 * stride1 + row % size2 * stride2
     if HARD:
-        label = tl.load(at, inside_row, other=0)
-        counts = tl.where((label < 0) | (label >= cols), float("nan"), 1.0)
-        counts = tl.where(label == ignore_index, 0.0, counts)
-        label = label.to(tl.int32)
-        q = tl.where(col == label, (1 - smoothing + smoothing / cols) * counts, smoothing / cols * counts)
+        label, count = _label(target, weight, row, inside_row, cols, ignore_index, size1, size2, stride0, stride1, stride2, False)
+        q = tl.where(col == label, (1 - smoothing + smoothing / cols) * count, smoothing / cols * count)
     else:
-        q = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
+        at = _target(target, row, size1, size2, stride0, stride1, stride2) + col.to(tl.int64) * target_col
+        q = tl.load(at, inside, other=0.0).to(tl.float32) * (1 - smoothing) + smoothing / cols
     q = tl.where(col < cols, q, 0.0)
     if WEIGHTED:
         q *= tl.load(weight + col, col < cols, other=0.0).to(tl.float32)
@@ -45,86 +65,116 @@ def _coefficients(
 def _slope(s, q, log_z, mass):
     """0 where nothing counts, even if a logit is NaN."""
     nothing = (s == float("-inf")) | ((mass == 0) & (q == 0))
-    return tl.where(nothing, 0.0, tl.exp(s - log_z) * mass - q)
+    return tl.where(nothing, 0.0, _power(s - log_z) * mass - q)
 
 
 @triton.jit
 def _loss_rows(
     x, target, weight, loss, log_z, mass, grad, rows, cols, x_stride, smoothing, ignore_index,
     size1, size2, stride0, stride1, stride2, target_col,
-    HARD: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    HARD: tl.constexpr, ONE: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    q = _coefficients(
-        target, weight, row, col, inside, row < rows, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
-        HARD, WEIGHTED,
-    )  # fmt: skip
     top = _finite(tl.max(s, 1))[:, None]
-    total = tl.sum(tl.exp(s - top), 1)[:, None]
+    total = tl.sum(_power(s - top), 1)[:, None]
     log_total = tl.log(tl.where(total == 0, 1.0, total))
-    whole = tl.sum(tl.where(s == float("-inf"), 0.0, q), 1)[:, None]
-    dot = tl.sum(tl.where(q == 0, 0.0, q * (s - top)), 1)[:, None]
+    if ONE:
+        label, count = _label(target, weight, row, row < rows, cols, ignore_index, size1, size2, stride0, stride1, stride2, WEIGHTED)
+        score = tl.load(x + row * x_stride + label, row < rows, other=0.0).to(tl.float32)
+        whole = tl.where(score == float("-inf"), 0.0, count)
+        dot = tl.where(count == 0, 0.0, count * (score - top))
+    else:
+        q = _coefficients(
+            target, weight, row, col, inside, row < rows, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+            HARD, WEIGHTED,
+        )  # fmt: skip
+        whole = tl.sum(tl.where(s == float("-inf"), 0.0, q), 1)[:, None]
+        dot = tl.sum(tl.where(q == 0, 0.0, q * (s - top)), 1)[:, None]
     tl.store(loss + row, tl.where(whole == 0, 0.0, log_total * whole) - dot, row < rows)
     tl.store(log_z + row, top + log_total, row < rows)
     tl.store(mass + row, whole, row < rows)
     if GRADIENT:
-        tl.store(grad + row * cols + col, _slope(s, q, top + log_total, whole).to(grad.dtype.element_ty), inside)
+        if ONE:
+            share = _power(s - top) * (1 / tl.where(total == 0, 1.0, total))
+            d = tl.where(whole == 0, 0.0, whole * tl.where(col == label, share - 1, share))
+        else:
+            d = _slope(s, q, top + log_total, whole)
+        tl.store(grad + row * cols + col, d.to(grad.dtype.element_ty), inside)
 
 
 @triton.jit
 def _loss_wide(
     x, target, weight, part, cols, x_stride, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col, span,
-    HARD: tl.constexpr, WEIGHTED: tl.constexpr, CHUNK: tl.constexpr,
+    HARD: tl.constexpr, ONE: tl.constexpr, WEIGHTED: tl.constexpr, CHUNK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Maximum, sum of exponentials, mass, and dot product of a span of a row; exponentials and scores are relative to the maximum."""
     row = tl.program_id(0).to(tl.int64)
     begin = tl.program_id(1) * span
     end = tl.minimum(begin + span, cols)
-    tops = tl.full([CHUNK], float("-inf"), tl.float32)
-    totals = tl.zeros([CHUNK], tl.float32)
-    masses = tl.zeros([CHUNK], tl.float32)
-    dots = tl.zeros([CHUNK], tl.float32)
-    for start in tl.range(begin, end, CHUNK, num_stages=3):
+    tops = tl.full([CHUNK // GROUP], float("-inf"), tl.float32)
+    totals = tl.zeros([CHUNK // GROUP], tl.float32)
+    masses = tl.zeros([CHUNK // GROUP], tl.float32)
+    dots = tl.zeros([CHUNK // GROUP], tl.float32)
+    for start in tl.range(begin, end, CHUNK, num_stages=4):
         col = start + tl.arange(0, CHUNK)
-        s = tl.load(x + row * x_stride + col, col < end, other=float("-inf")).to(tl.float32)
-        q = _coefficients(
-            target, weight, row, col, col < end, True, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
-            HARD, WEIGHTED,
-        )  # fmt: skip
-        q = tl.where(col < end, q, 0.0)
-        higher = tl.maximum(tops, s)
+        s = tl.load(x + row * x_stride + col, col < end, other=float("-inf")).to(tl.float32).reshape(CHUNK // GROUP, GROUP)
+        higher = tl.maximum(tops, tl.max(s, 1))
         new = _finite(higher)
-        totals = totals * tl.exp(tops - new) + tl.exp(s - new)
-        dots += _shift(masses, tops, new) + tl.where(q == 0, 0.0, q * (s - new))
-        masses += tl.where(s == float("-inf"), 0.0, q)
+        totals = totals * _power(_finite(tops) - new) + tl.sum(_power(s - new[:, None]), 1)
+        if not ONE:
+            q = _coefficients(
+                target, weight, row, col, col < end, True, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+                HARD, WEIGHTED,
+            )  # fmt: skip
+            q = tl.where(col < end, q, 0.0).reshape(CHUNK // GROUP, GROUP)
+            dots += _shift(masses, tops, new) + tl.sum(tl.where(q == 0, 0.0, q * (s - new[:, None])), 1)
+            masses += tl.sum(tl.where(s == float("-inf"), 0.0, q), 1)
         tops = higher
     top = tl.max(tops, 0)
+    if ONE:  # the first span answers for the label, wherever it lies
+        label, count = _label(target, weight, row, begin == 0, cols, ignore_index, size1, size2, stride0, stride1, stride2, WEIGHTED)
+        count = tl.where(begin == 0, count, 0.0)
+        score = tl.load(x + row * x_stride + label).to(tl.float32)
+        mass = tl.where(score == float("-inf"), 0.0, count)
+        dot = tl.where(count == 0, 0.0, count * (score - _finite(top)))
+    else:
+        mass = tl.sum(masses, 0)
+        dot = tl.sum(dots + _shift(masses, tops, _finite(top)), 0)
     at = part + (row * tl.num_programs(1) + tl.program_id(1)) * 4
     tl.store(at, top)
-    tl.store(at + 1, tl.sum(totals * tl.exp(tops - _finite(top)), 0))
-    tl.store(at + 2, tl.sum(masses, 0))
-    tl.store(at + 3, tl.sum(dots + _shift(masses, tops, _finite(top)), 0))
+    tl.store(at + 1, tl.sum(totals * _power(_finite(tops) - _finite(top)), 0))
+    tl.store(at + 2, mass)
+    tl.store(at + 3, dot)
 
 
 @triton.jit
 def _gradient(
     out, grad, x, target, weight, log_z, mass, rows, cols, x_stride, smoothing, ignore_index,
     size1, size2, stride0, stride1, stride2, target_col,
-    HARD: tl.constexpr, WEIGHTED: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    HARD: tl.constexpr, ONE: tl.constexpr, WEIGHTED: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = (tl.program_id(1) * WIDTH + tl.arange(0, WIDTH))[None, :]
     inside = (row < rows) & (col < cols)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    q = _coefficients(
-        target, weight, row, col, inside, row < rows, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
-        HARD, WEIGHTED,
-    )  # fmt: skip
-    d = _slope(s, q, tl.load(log_z + row, row < rows, other=0.0), tl.load(mass + row, row < rows, other=0.0))
-    d = tl.where(d == 0, 0.0, d * tl.load(grad + row, row < rows, other=0.0).to(tl.float32))  # a mean over nothing has an infinite gradient
+    log_z = tl.load(log_z + row, row < rows, other=0.0)
+    mass = tl.load(mass + row, row < rows, other=0.0)
+    grad = tl.load(grad + row, row < rows, other=0.0).to(tl.float32)
+    if ONE:  # rows that do not count are not read: neither their logits nor their gradient matter, which a mean over nothing makes infinite
+        label, _count = _label(target, weight, row, row < rows, cols, ignore_index, size1, size2, stride0, stride1, stride2, False)
+        s = tl.load(x + row * x_stride + col, inside & (mass != 0), other=float("-inf")).to(tl.float32)
+        share = _power(s - log_z)
+        d = tl.where(col == label, share - 1, share) * tl.where(mass == 0, 0.0, mass * grad)
+    else:
+        s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+        q = _coefficients(
+            target, weight, row, col, inside, row < rows, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
+            HARD, WEIGHTED,
+        )  # fmt: skip
+        d = _slope(s, q, log_z, mass)
+        d = tl.where(d == 0, 0.0, d * grad)  # a mean over nothing has an infinite gradient
     tl.store(out + row * cols + col, d.to(out.dtype.element_ty), inside)
 
 
@@ -135,7 +185,7 @@ def _arguments(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: floa
     x = layout.dense(x)
     shared = (x.shape[1], x.stride(0), smoothing, ignore_index, *sizes[1:], *strides, target.stride(-1))
     weight = None if weight is None else weight.contiguous()
-    return x, target, weight, shared, {"HARD": hard, "WEIGHTED": weight is not None}
+    return x, target, weight, shared, {"HARD": hard, "ONE": hard and not smoothing, "WEIGHTED": weight is not None}
 
 
 def combine(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,9 +229,11 @@ def forward(x: Tensor, target: Tensor, weight: Tensor | None, smoothing: float, 
         )
         count("cross_entropy", "triton", "rows")
         return loss, log_z, mass, grad
-    splits, span = layout.spans(rows, cols)
+    loaded = [x] if constants["ONE"] else [t for t in (x, target if target.is_floating_point() else None, weight) if t is not None]
+    chunk = layout.chunk(*loaded)
+    splits, span = layout.spans(rows, cols, chunk)
     part = torch.empty(rows, splits, 4, dtype=torch.float32, device=x.device)
-    _loss_wide[(rows, splits)](x, target, weight, part, *shared, span, **constants, CHUNK=layout.CHUNK // 2, num_warps=8)
+    _loss_wide[(rows, splits)](x, target, weight, part, *shared, span, **constants, CHUNK=chunk, GROUP=layout.group(*loaded), num_warps=layout.WARPS)
     count("cross_entropy", "triton", "loop" if splits == 1 else "split")
     loss, log_z, mass = (t.view(loss.shape) for t in combine(part))
     if gradient:

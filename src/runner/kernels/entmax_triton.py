@@ -251,7 +251,7 @@ def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
         return y
     programs = min(rows, layout.PROGRAMS)
     kept = torch.empty(programs, cols, dtype=torch.float32, device=x.device)
-    _forward_wide[(programs,)](x, y, kept, *shared, **constants, CHUNK=layout.CHUNK, num_warps=8)
+    _forward_wide[(programs,)](x, y, kept, *shared, **constants, CHUNK=layout.chunk(kept), num_warps=8)
     count(kind, "triton", "loop")
     return y
 

@@ -60,9 +60,10 @@ def broadcast_strides(x: Tensor) -> tuple[Tensor, list[int], list[int]]:
 WIDEST = 32768  # columns that one program holds in registers
 CLUSTER = 1  # programs that hold a wider row together: up to 16 on Hopper with triton 3.9; 1, off, until it has been measured
 SHARE = 16384  # columns of each of them
-CHUNK = 8192  # columns that a program holds at a time in a wider row
+CHUNK = 32768  # bytes that a program loads at a time of a wider row
+WARPS = 16  # of such a program: two fill a multiprocessor, so that few rows are under way and their second reads meet the cache
 TILE = 4096  # elements that a program of narrower rows takes, at least
-PROGRAMS = 528  # enough to fill a large GPU: four programs on each of 132 multiprocessors
+PROGRAMS = 264  # enough to fill a large GPU: two such programs on each of 132 multiprocessors
 
 
 def power_of_two(n: int) -> int:
@@ -85,11 +86,21 @@ def cluster(cols: int) -> int:
     return programs if programs <= CLUSTER else 0
 
 
-def spans(rows: int, cols: int) -> tuple[int, int]:
-    """Into how many programs a wide row is split so that the GPU is full, and how many columns each takes."""
-    chunks = -(-cols // CHUNK)
+def chunk(*loaded: Tensor) -> int:
+    """Columns of a wide row that a program takes at a time, of all the tensors that it loads."""
+    return power_of_two(CHUNK // sum(x.itemsize for x in loaded) // 2 + 1)
+
+
+def group(*loaded: Tensor) -> int:
+    """Neighbouring columns that a thread loads at once, 16 bytes of the widest type."""
+    return 16 // max(x.itemsize for x in loaded)
+
+
+def spans(rows: int, cols: int, chunk: int) -> tuple[int, int]:
+    """Into how many programs a wide row is split so that the GPU is full, and how many columns each takes, a multiple of `chunk`."""
+    chunks = -(-cols // chunk)
     each = -(-chunks // min(chunks, -(-PROGRAMS // rows)))
-    return -(-chunks // each), each * CHUNK
+    return -(-chunks // each), each * chunk
 
 
 DOUBLE = (torch.float64, torch.complex128, torch.int32, torch.int64)  # what float32 does not hold

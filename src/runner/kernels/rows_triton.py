@@ -12,7 +12,7 @@ from .dispatch import count
 @triton.jit
 def _weights(y, alpha, KIND: tl.constexpr):
     if KIND == "log_softmax":
-        return tl.exp(y)
+        return tl.exp2(y * 1.4426950408889634)
     elif KIND == "sparsemax":
         return tl.where(y > 0, 1.0, y)  # NaN stays
     elif KIND == "entmax15":
@@ -59,20 +59,20 @@ def _backward_rows(y, grad, out, rows, cols, y_stride, grad_stride, scale, alpha
 @triton.jit
 def _backward_wide(
     y, grad, out, part, cols, y_stride, grad_stride, scale, alpha, span,
-    KIND: tl.constexpr, READ: tl.constexpr, WRITE: tl.constexpr, SPLITS: tl.constexpr, CHUNK: tl.constexpr,
+    KIND: tl.constexpr, READ: tl.constexpr, WRITE: tl.constexpr, SPLITS: tl.constexpr, CHUNK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     begin = tl.program_id(1) * span
     end = tl.minimum(begin + span, cols)
     splits = tl.num_programs(1)
-    dot = tl.zeros([CHUNK], tl.float32)
-    total = tl.zeros([CHUNK], tl.float32)
     if READ:
-        for start in tl.range(begin, end, CHUNK, num_stages=3):
+        dot = tl.zeros([CHUNK // GROUP], tl.float32)
+        total = tl.zeros([CHUNK // GROUP], tl.float32)
+        for start in tl.range(begin, end, CHUNK, num_stages=4):
             col = start + tl.arange(0, CHUNK)
             s, g, d, t = _load(y, grad, row * y_stride + col, row * grad_stride + col, col < end, alpha, KIND)
-            dot += d
-            total += t
+            dot += tl.sum(d.reshape(CHUNK // GROUP, GROUP), 1)
+            total += tl.sum(t.reshape(CHUNK // GROUP, GROUP), 1)
         dot_sum = tl.sum(dot)
         total_sum = tl.sum(total)
         if not WRITE:
@@ -85,8 +85,9 @@ def _backward_wide(
         dot_sum = tl.sum(tl.load(at, each < splits, other=0.0))
         total_sum = tl.sum(tl.load(at + 1, each < splits, other=0.0))
     if WRITE:
-        for start in tl.range(begin, end, CHUNK, num_stages=3):
-            col = start + tl.arange(0, CHUNK)
+        last = begin + tl.cdiv(end - begin, CHUNK) * CHUNK - CHUNK
+        for back in tl.range(0, end - begin, CHUNK, num_stages=4):  # from where the first read ended, which the cache still holds
+            col = last - back + tl.arange(0, CHUNK)
             s, g, d, t = _load(y, grad, row * y_stride + col, row * grad_stride + col, col < end, alpha, KIND)
             tl.store(out + row * cols + col, _finish(s, g, dot_sum, total_sum, scale, KIND).to(out.dtype.element_ty), col < end)
 
@@ -105,9 +106,10 @@ def backward(kind: str, y: Tensor, grad: Tensor, scale: float, alpha: float) -> 
         _backward_rows[(triton.cdiv(rows, height),)](y, grad, out, rows, *shared, KIND=kind, **options)
         count(f"{kind}_backward", "triton", "rows" if programs == 1 else "cluster")
         return out
-    splits, span = layout.spans(rows, cols)
+    chunk = layout.chunk(y, grad)
+    splits, span = layout.spans(rows, cols, chunk)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=y.device)
-    constants = {"KIND": kind, "SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "num_warps": 8}
+    constants = {"KIND": kind, "SPLITS": layout.power_of_two(splits), "CHUNK": chunk, "GROUP": layout.group(y, grad), "num_warps": layout.WARPS}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _backward_wide[(rows, splits)](y, grad, out, part, *shared, span, READ=read, WRITE=write, **constants)
     count(f"{kind}_backward", "triton", "loop" if splits == 1 else "split")

@@ -96,7 +96,7 @@ def _forward_wide(
     if READ:  # a thread keeps one maximum for each group of columns, which it loads at once
         tops = tl.full([CHUNK // GROUP], float("-inf"), tl.float32)
         totals = tl.zeros([CHUNK // GROUP], tl.float32)
-        for start in tl.range(begin, end, CHUNK, num_stages=3):
+        for start in tl.range(begin, end, CHUNK, num_stages=4):
             col = start + tl.arange(0, CHUNK)
             s = _scores(
                 x, mask, row, col, col < end, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
@@ -123,7 +123,7 @@ def _forward_wide(
         top = _highest(top, KIND)
         total = _total(total, top, unit, KIND)
         last = begin + tl.cdiv(end - begin, CHUNK) * CHUNK - CHUNK
-        for back in tl.range(0, end - begin, CHUNK, num_stages=3):  # from where the first read ended, which the cache still holds
+        for back in tl.range(0, end - begin, CHUNK, num_stages=4):  # from where the first read ended, which the cache still holds
             col = last - back + tl.arange(0, CHUNK)
             s = _scores(
                 x, mask, row, col, col < end, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
@@ -155,9 +155,10 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
         _forward_rows[(triton.cdiv(rows, height),)](x, mask, y, rows, *shared, **constants, **options)
         count(kind, "triton", "rows" if programs == 1 else "cluster")
         return y
-    splits, span = layout.spans(rows, cols)
+    chunk = layout.chunk(x)
+    splits, span = layout.spans(rows, cols, chunk)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=x.device)
-    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "GROUP": 16 // x.itemsize, "num_warps": 8}
+    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": chunk, "GROUP": layout.group(x), "num_warps": layout.WARPS}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _forward_wide[(rows, splits)](x, mask, y, part, *shared, span, READ=read, WRITE=write, **constants)
     count(kind, "triton", "loop" if splits == 1 else "split")

@@ -94,9 +94,10 @@ def _launch(op: str, x: Tensor, grad: Tensor, total: Tensor, backward: bool) -> 
         )
         count(op, "triton", "rows")
         return out
-    splits, span = layout.spans(rows, cols)
+    chunk = layout.chunk(x, grad)
+    splits, span = layout.spans(rows, cols, chunk)
     parts = torch.empty(rows, splits, dtype=torch.float32, device=x.device)
-    constants = {"BACKWARD": backward, "SPLITS": layout.power_of_two(splits), "CHUNK": layout.CHUNK, "num_warps": 8}
+    constants = {"BACKWARD": backward, "SPLITS": layout.power_of_two(splits), "CHUNK": chunk, "num_warps": layout.WARPS}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _wide[(rows, splits)](x, grad, out, total, parts, cols, x.stride(0), grad.stride(0), span, READ=read, WRITE=write, **constants)
     count(op, "triton", "loop" if splits == 1 else "split")
