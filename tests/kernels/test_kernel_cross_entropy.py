@@ -97,10 +97,13 @@ def test_parity(kind, dtype, cols, device):
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 @pytest.mark.parametrize("rows", [2, 9])
 def test_parity_of_wide_rows(kind, rows, narrow, device):
-    logits, target = make(kind, rows, 150, device)
-    logits[0, ::3] = -torch.inf
-    target[0] = 1
-    check(logits, target, path="split" if rows == 2 else "loop", weight=torch.rand(150, device=device))
+    for level in (0, -100):  # far below 0, a row must not meet the 0 that stands for rows of -inf
+        logits, target = make(kind, rows, 150, device)
+        logits += level
+        logits[0, ::3] = -torch.inf
+        target[0] = 1
+        check(logits, target, path="split" if rows == 2 else "loop", weight=torch.rand(150, device=device))
+        check(logits, target, path="split" if rows == 2 else "loop", label_smoothing=0.1 if kind == "hard" and level == 0 else 0.0)
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])

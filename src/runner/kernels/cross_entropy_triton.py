@@ -123,7 +123,7 @@ def _loss_wide(
         s = tl.load(x + row * x_stride + col, col < end, other=float("-inf")).to(tl.float32).reshape(CHUNK // GROUP, GROUP)
         higher = tl.maximum(tops, tl.max(s, 1))
         new = _finite(higher)
-        totals = totals * _power(_finite(tops) - new) + tl.sum(_power(s - new[:, None]), 1)
+        totals = totals * _power(tops - new) + tl.sum(_power(s - new[:, None]), 1)
         if not ONE:
             q = _coefficients(
                 target, weight, row, col, col < end, True, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
@@ -145,7 +145,7 @@ def _loss_wide(
         dot = tl.sum(dots + _shift(masses, tops, _finite(top)), 0)
     at = part + (row * tl.num_programs(1) + tl.program_id(1)) * 4
     tl.store(at, top)
-    tl.store(at + 1, tl.sum(totals * _power(_finite(tops) - _finite(top)), 0))
+    tl.store(at + 1, tl.sum(totals * _power(tops - _finite(top)), 0))
     tl.store(at + 2, mass)
     tl.store(at + 3, dot)
 

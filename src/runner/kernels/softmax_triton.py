@@ -93,8 +93,9 @@ def _forward_wide(
     end = tl.minimum(begin + span, cols)
     splits = tl.num_programs(1)
     unit = 1.0 if MASK == "add" else scale
+    lowest: tl.constexpr = 0.0 if KIND == "softmax_plus_one" else float("-inf")
     if READ:  # a thread keeps one maximum for each group of columns, which it loads at once
-        tops = tl.full([CHUNK // GROUP], float("-inf"), tl.float32)
+        tops = tl.full([CHUNK // GROUP], lowest, tl.float32)
         totals = tl.zeros([CHUNK // GROUP], tl.float32)
         for start in tl.range(begin, end, CHUNK, num_stages=4):
             col = start + tl.arange(0, CHUNK)
@@ -104,10 +105,10 @@ def _forward_wide(
             ).reshape(CHUNK // GROUP, GROUP)  # fmt: skip
             higher = tl.maximum(tops, tl.max(s, 1))
             base = _highest(higher, KIND)
-            totals = totals * _power(_highest(tops, KIND) - base, unit) + tl.sum(_power(s - base[:, None], unit), 1)
+            totals = totals * _power(tops - base, unit) + tl.sum(_power(s - base[:, None], unit), 1)
             tops = higher
         top = tl.max(tops, 0)
-        total = tl.sum(totals * _power(_highest(tops, KIND) - _highest(top, KIND), unit), 0)
+        total = tl.sum(totals * _power(tops - _highest(top, KIND), unit), 0)
         if not WRITE:
             at = part + (row * splits + tl.program_id(1)) * 2
             tl.store(at, top)
@@ -115,10 +116,10 @@ def _forward_wide(
     else:
         each = tl.arange(0, SPLITS)
         at = part + (row * splits + each) * 2
-        tops = tl.load(at, each < splits, other=float("-inf"))
+        tops = tl.load(at, each < splits, other=lowest)
         totals = tl.load(at + 1, each < splits, other=0.0)
         top = tl.max(tops, 0)
-        total = tl.sum(totals * _power(_highest(tops, KIND) - _highest(top, KIND), unit), 0)
+        total = tl.sum(totals * _power(tops - _highest(top, KIND), unit), 0)
     if WRITE:
         top = _highest(top, KIND)
         total = _total(total, top, unit, KIND)
