@@ -22,7 +22,7 @@ from runner.core.errors import UserError
 EVENTS = ("setup", "epoch_start", "batch", "losses", "penalty", "grads", "step", "step_end", "epoch_end", "eval_enter", "eval_exit")
 RUNGS = {
     "setup": ("layers", "rest"),
-    "batch": ("select", "target", "mix", "adversarial"),
+    "batch": ("draw", "select", "target", "mix", "adversarial"),
     "losses": ("correct", "weigh", "select"),
     "grads": ("combine", "transform", "clip", "noise"),
     "step": ("own", "perturb", "search", "average"),  # each wraps those before it
