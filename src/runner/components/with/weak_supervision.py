@@ -74,7 +74,7 @@ class WeakSupervision:
         free = self.free[batch.i]
         if not free.all():
             batch = batch.take(free if free.any() else slice(0, 1))
-            batch.w = None if free.any() else torch.zeros(1, device=batch.x.device)
+            batch.w = batch.w if free.any() else torch.zeros(1, device=batch.x.device)
         batch.t = state.per_sample["weak_supervision"][batch.i]
         return batch
 
