@@ -74,3 +74,5 @@ def test_a_batch_of_held_out_samples_weighs_nothing():
 def test_nothing_to_validate_on():
     with pytest.raises(UserError, match="holdout"):
         loop(stopping(holdout=0.0))
+    with pytest.raises(UserError, match="holds out none of the 40"):
+        loop(stopping(holdout=0.02))  # all epochs would be equal, and the first be taken

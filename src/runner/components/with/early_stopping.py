@@ -26,6 +26,8 @@ class EarlyStopping:
             )
         n = len(state.data.train)
         rows = torch.randperm(n, generator=state.rng("with/early_stopping"))[: int(self.holdout * n)]
+        if self.holdout and not len(rows):
+            raise UserError(f"with.early_stopping.holdout={self.holdout} holds out none of the {n} training samples; set more")
         self.held = torch.zeros(n, dtype=torch.bool)
         self.held[rows] = True
         self.held = self.held.to(state.device)
