@@ -7,6 +7,7 @@ import pytest
 import torch
 from small import loop, part, weights
 
+from runner import contracts
 from runner.core.data import Split
 from runner.core.errors import UserError
 
@@ -69,6 +70,16 @@ def test_a_batch_of_held_out_samples_weighs_nothing():
     made = loop(stopping(holdout=0.9), batch_size=1, duration="40it")
     made.run()
     assert torch.isfinite(weights(made)).all()
+
+
+@pytest.mark.parametrize(("learner", "options"), [("co_teaching_plus", {"predictor": "mean"}), ("nmtune", {})])
+def test_what_a_learner_trains_beside_the_model_comes_back_too(learner, options):
+    tree = contracts.config("learner", learner, options, batch_size=100)
+    tree = {**tree, "noise": "symmetric", "optimizer": {"name": "sgd", "lr": 0.3}, "with": {"early_stopping": {"name": "early_stopping", "holdout": 0.3}}}
+    made = contracts.start(tree)
+    hook = next(c.object for c in made.components if c.name == "with/early_stopping")
+    made.run()
+    assert hook.score(made.state) == hook.best
 
 
 def test_nothing_to_validate_on():

@@ -16,7 +16,7 @@ CARD = card(
 class EarlyStopping:
     def __init__(self, holdout):
         self.holdout = holdout
-        self.best, self.weights = -1.0, {}
+        self.best, self.weights, self.others = -1.0, {}, []
         self.restarts = 0  # of the training
 
     def setup(self, state):
@@ -49,6 +49,11 @@ class EarlyStopping:
         state.model.train(training)
         return right / max(1, len(rows))
 
+    def beside(self, state) -> list:
+        """What is trained beside the model: a learner's further networks, which may predict too."""
+        own = {id(p) for p in state.model.parameters()}
+        return [p for p in state.parameters() if id(p) not in own]
+
     def step_end(self, state):
         taken = state.step + 1
         last = taken >= state.clock.total
@@ -57,8 +62,11 @@ class EarlyStopping:
         if last or taken % state.clock.epoch == 0:
             if (score := self.score(state)) > self.best:
                 self.best, self.weights = score, state.weights()
+                self.others = [p.detach().clone() for p in self.beside(state)]
             if last:
                 state.load_weights(self.weights)
+                for p, best in zip(self.beside(state), self.others, strict=True):
+                    p.data.copy_(best)
 
 
 def build(holdout: float = 0.1):
