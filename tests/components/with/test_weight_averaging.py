@@ -77,6 +77,12 @@ def test_small_batches_of_statistics_agree_with_torch():
     assert torch.allclose(net[1].running_var, path.buffers[-1][1], atol=1e-6)
 
 
+def test_at_a_start_of_one_the_last_weights_keep_their_statistics():
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    made, path = run(model=net, start=1.0, duration="20it")
+    assert all(torch.equal(a, b) for a, b in zip(path.buffers[-1], made.state.model.buffers(), strict=True))
+
+
 def test_masks_hold_on_the_average():
     g = torch.Generator().manual_seed(0)
 

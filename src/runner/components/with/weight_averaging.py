@@ -20,6 +20,8 @@ class WeightAveraging(Average):
         self.start, self.every, self.count, self.stale = start, every, 0, False
 
     def step_end(self, state):
+        if self.start == 1:
+            return  # the last weights, with their own statistics
         begin = max(1, round(self.start * state.clock.total))
         since = state.step + 1 - begin
         if since >= 0 and since % max(1, state.clock.steps(self.every)) == 0:
