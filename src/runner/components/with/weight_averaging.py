@@ -32,7 +32,7 @@ class WeightAveraging(Average):
     def eval_enter(self, state):
         super().eval_enter(state)
         norms = [m for m in state.model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-        if self.stale and norms:
+        if self.stale and self.own and norms:  # without `own` the weights are those of a training that began anew, not the average
             self._renew_statistics(state, norms)
             self.average = state.weights()
         self.stale = False
