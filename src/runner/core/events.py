@@ -27,10 +27,11 @@ RUNGS = {
     "grads": ("combine", "transform", "clip", "noise"),
     "step": ("own", "perturb", "search", "average"),  # each wraps those before it
     "step_end": ("inner-weights", "mask", "average"),
+    "eval_enter": ("weights", "choose"),  # what is chosen for an evaluation is chosen for the weights that it sees
 }
 
 
-UNDECLARED = {"setup": "rest"}  # the rung of those who do not say
+UNDECLARED = {"setup": "rest", "eval_enter": "weights"}  # the rung of those who do not say
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import nn
 from runner.core.data import Split
 from runner.core.errors import UserError
 
-build = importlib.import_module("runner.components.with.nested_dropout").build
-RUNG = {"batch": "mix"}
+module = importlib.import_module("runner.components.with.nested_dropout")
+build, RUNG = module.build, module.CARD.rung
 
 
 def nested(**options):
@@ -70,6 +70,14 @@ def test_the_best_number_of_features_is_that_of_a_search():
     state.data.val = None
     hook.eval_enter(state)
     assert hook.used == 8
+
+
+def test_the_best_number_is_that_of_the_averaged_weights():
+    name = "runner.components.with.weight_averaging"
+    average = part(importlib.import_module(name).build(start=0.0), "with/weight_averaging", rung={"step_end": "average"})
+    training = loop(nested(sigma=2.0), average)
+    order = training.on.names["eval_enter"]
+    assert order == ["with/weight_averaging", "with/nested_dropout"]
 
 
 def test_what_it_cannot_truncate_is_said():

@@ -11,7 +11,7 @@ CARD = card(
     source="Chen et al. 2022; authors' code yingyichen-cyy/Nested-Co-teaching, nested/train_resnet.py: mu = 0, one k a batch, "
     "the best k on validation; sigma = 10 for CIFAR-10, 100 for CIFAR-100 (run_cifar.sh)",
     off={"sigma": 0.0},
-    rung={"batch": "mix"},
+    rung={"batch": "mix", "eval_enter": "choose"},
     tasks=("classification",),
     uses=("network",),
 )

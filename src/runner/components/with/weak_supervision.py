@@ -18,7 +18,7 @@ CARD = card(
     arxiv="2312.09390",
     source="Burns et al. 2023, section 4.3.2 and appendix A.4; authors' code openai/weak-to-strong, weak_to_strong/loss.py (logconf_loss_fn, for two classes) "
     "and vision/run_weak_strong.py",
-    rung={"batch": "target", "losses": "correct"},
+    rung={"batch": "target", "losses": "correct", "eval_enter": "choose"},
     tasks=("classification",),
     images=True,
     owns=("targets",),
