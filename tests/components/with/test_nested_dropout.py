@@ -7,6 +7,7 @@ import torch
 from small import loop, part
 from torch import nn
 
+from runner import contracts
 from runner.core.data import Split
 from runner.core.errors import UserError
 
@@ -78,6 +79,21 @@ def test_the_best_number_is_that_of_the_averaged_weights():
     training = loop(nested(sigma=2.0), average)
     order = training.on.names["eval_enter"]
     assert order == ["with/weight_averaging", "with/nested_dropout"]
+
+
+def test_the_best_number_is_that_of_the_network_that_predicts():
+    training = contracts.start({**contracts.config("with", "nested_dropout", {"sigma": 2.0}), "learner": "mean_teacher"})
+    g = torch.Generator().manual_seed(0)
+    teacher = {name: torch.randn(value.shape, generator=g).to(value) for name, value in training.state.weights().items()}
+    training.components[0].object.teacher = teacher  # far from the student
+    state, hook = training.state, next(c.object for c in training.components if c.name == "with/nested_dropout")
+    right = []
+    state.model.eval()
+    d = hook.classifier.in_features
+    for hook.used in range(1, d + 1):
+        right.append(int((state.predict(state.data.val.x).argmax(1) == state.data.val.y).sum()))
+    hook.eval_enter(state)
+    assert hook.used == 1 + right.index(max(right))
 
 
 def test_what_it_cannot_truncate_is_said():

@@ -49,12 +49,13 @@ class NestedDropout:
             return d
         right, training = torch.zeros(d, device=state.device), state.model.training
         state.model.eval()
-        with inputs(self.classifier) as seen:
+        weights = []  # as they are in the pass: a learner may predict with others than the model's own
+        with inputs(self.classifier) as seen, self.classifier.register_forward_pre_hook(lambda layer, given: weights.append(layer.weight.detach())):
             for batch in state.predictions(state.data.val):
-                features = seen.pop()
-                z = batch.z - features @ self.classifier.weight.detach().T  # the bias, in the outputs' shape
+                features, weight = seen.pop(), weights.pop()
+                z = batch.z - features @ weight.T  # the bias, in the outputs' shape
                 for k in range(d):
-                    z += features[:, k, None] * self.classifier.weight.detach()[:, k]
+                    z += features[:, k, None] * weight[:, k]
                     right[k] += (z.argmax(-1) == batch.y).sum()
         state.model.train(training)
         state.forget_predictions()
