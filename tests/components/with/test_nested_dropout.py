@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from small import loop, part
+from small import loop, part, weights
 from torch import nn
 
 from runner import contracts
@@ -94,6 +94,16 @@ def test_the_best_number_is_that_of_the_network_that_predicts():
         right.append(int((state.predict(state.data.val.x).argmax(1) == state.data.val.y).sum()))
     hook.eval_enter(state)
     assert hook.used == 1 + right.index(max(right))
+
+
+def test_training_does_not_depend_on_when_it_is_evaluated():
+    def ends(every):  # ALIM asks the network in evaluation mode, at each step
+        tree = contracts.config("with", "nested_dropout", {"units": 2}, duration="8it", eval_every=every)
+        training = contracts.start({**tree, "noise": "partial", "with": {**tree["with"], "alim": {"name": "alim"}}})
+        training.run()
+        return weights(training)
+
+    assert torch.equal(ends("8it"), ends("3it"))
 
 
 def test_what_it_cannot_truncate_is_said():

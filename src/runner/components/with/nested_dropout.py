@@ -42,6 +42,9 @@ class NestedDropout:
     def eval_enter(self, state):
         self.used = self.units or self.best(state)
 
+    def eval_exit(self, state):
+        self.used = self.classifier.in_features  # what others ask of the network between evaluations does not depend on when those come
+
     def best(self, state):
         """The number of features with the most right predictions on the validation split, the smallest of equals; all without such a split."""
         self.used = d = self.classifier.in_features
