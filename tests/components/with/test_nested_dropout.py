@@ -58,6 +58,14 @@ def test_k_is_drawn_from_a_cut_off_normal_curve(mu):
     assert ((counts / 6000 - want).abs() <= 4.5 * (want * (1 - want) / 6000).sqrt()).all()
 
 
+@pytest.mark.parametrize(("options", "k"), [({"sigma": 1e-3}, 1), ({"sigma": 1.0, "mu": 100.0}, 8)])
+def test_a_narrow_curve_far_from_all_k_draws_the_nearest(options, k):
+    training = loop(nested(**options))
+    hook = training.components[-1].object
+    hook.batch(training.state, None)
+    assert hook.drawn == k
+
+
 def test_the_best_number_of_features_is_that_of_a_search():
     training = loop(nested(sigma=2.0), duration="6ep", n=120)
     state, hook = training.state, training.components[-1].object

@@ -36,7 +36,8 @@ class NestedDropout:
     def batch(self, state, batch):
         if self.sigma:
             d = self.classifier.in_features
-            chances = torch.exp(-(((torch.arange(1, d + 1) - self.mu) / self.sigma) ** 2))
+            far = ((torch.arange(1, d + 1) - self.mu) / self.sigma) ** 2
+            chances = torch.exp(far.min() - far)  # the likeliest k has 1: far from `mu`, or at a small `sigma`, all would be 0
             self.drawn = 1 + int(torch.multinomial(chances, 1, generator=state.rng("with/nested_dropout")))
 
     def eval_enter(self, state):
