@@ -35,7 +35,7 @@ def test_weights_are_put_back_in_reverse_and_equal_rungs_are_said():
     turns, acts, conflicts, _ = checked("ema", "lookahead", "mixup", "cutmix")
     assert turns["eval_enter"] == turns["eval_exit"][::-1] == ["with/ema", "with/lookahead"]
     assert [a.why for a in acts if a.event == "batch"] == [
-        f"rung mix of select < target < mix < adversarial, as {other}: order is by name" for other in ("with/mixup", "with/cutmix")
+        f"rung mix of draw < select < target < mix < adversarial, as {other}: order is by name" for other in ("with/mixup", "with/cutmix")
     ]
     assert conflicts == ["with/ema and with/lookahead both own 'eval-weights': choose one of them"]
 

@@ -22,15 +22,16 @@ from runner.core.errors import UserError
 EVENTS = ("setup", "epoch_start", "batch", "losses", "penalty", "grads", "step", "step_end", "epoch_end", "eval_enter", "eval_exit")
 RUNGS = {
     "setup": ("layers", "rest"),
-    "batch": ("select", "target", "mix", "adversarial"),
+    "batch": ("draw", "select", "target", "mix", "adversarial"),
     "losses": ("correct", "weigh", "select"),
     "grads": ("combine", "transform", "clip", "noise"),
     "step": ("own", "perturb", "search", "average"),  # each wraps those before it
     "step_end": ("inner-weights", "mask", "average"),
+    "eval_enter": ("weights", "choose"),  # what is chosen for an evaluation is chosen for the weights that it sees
 }
 
 
-UNDECLARED = {"setup": "rest"}  # the rung of those who do not say
+UNDECLARED = {"setup": "rest", "eval_enter": "weights"}  # the rung of those who do not say
 
 
 @dataclass(frozen=True)

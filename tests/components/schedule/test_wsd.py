@@ -28,6 +28,8 @@ def test_one_minus_root():
 def test_a_duration_is_a_share_and_none_is_no_decay():
     by_share, by_time = build("1ep", 0.3)(CLOCK), build("1ep", "3ep")(CLOCK)
     assert [by_share(s) for s in range(101)] == [by_time(s) for s in range(101)]
+    for share in (0.29, 0.57, 0.58):  # 0.29 * 100 = 28.999999999999996
+        assert build(decay=share)(CLOCK)(99) == build(decay=f"{round(100 * share)}it")(CLOCK)(99)
     assert build(decay=0.0)(CLOCK)(99) == 1.0
     whole = build("2ep", "50ep", "linear")(CLOCK)  # longer than what the warm-up leaves
     assert whole(20) == 1.0

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small import loop, part, weights
 
+from runner import contracts
 from runner.core.data import Split
 from runner.core.errors import UserError
 
@@ -71,6 +72,18 @@ def test_a_batch_of_held_out_samples_weighs_nothing():
     assert torch.isfinite(weights(made)).all()
 
 
+@pytest.mark.parametrize(("learner", "options"), [("co_teaching_plus", {"predictor": "mean"}), ("nmtune", {})])
+def test_what_a_learner_trains_beside_the_model_comes_back_too(learner, options):
+    tree = contracts.config("learner", learner, options, batch_size=100)
+    tree = {**tree, "noise": "symmetric", "optimizer": {"name": "sgd", "lr": 0.3}, "with": {"early_stopping": {"name": "early_stopping", "holdout": 0.3}}}
+    made = contracts.start(tree)
+    hook = next(c.object for c in made.components if c.name == "with/early_stopping")
+    made.run()
+    assert hook.score(made.state) == hook.best
+
+
 def test_nothing_to_validate_on():
     with pytest.raises(UserError, match="holdout"):
         loop(stopping(holdout=0.0))
+    with pytest.raises(UserError, match="holds out none of the 40"):
+        loop(stopping(holdout=0.02))  # all epochs would be equal, and the first be taken

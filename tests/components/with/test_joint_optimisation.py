@@ -102,3 +102,21 @@ def test_targets_of_a_run_are_the_recorded_mean_predictions():
             assert t == training.state.data.train.y[i]
         else:
             assert torch.allclose(t, (seen[epoch - 1, i] + seen[epoch - 2, i]) / 2, atol=1e-6)
+
+
+def test_what_an_epoch_leaves_out_is_not_averaged_from_before_the_window():
+    last = {}
+
+    def look(training):
+        batch, epoch = training.state.batch, (training.state.step - 1) // training.state.clock.epoch
+        for k, i in enumerate(batch.i.tolist()):
+            last.setdefault(i, {})[epoch] = batch.z[k].detach().softmax(0)
+
+    hook = part(joint.build(begin="1ep", window=2), "with/joint_optimisation", rung={"batch": "target"})
+    training = loop(hook, duration="12it", batch_size=12, drop_last=True)  # each of four epochs of three steps leaves out four of the 40 samples
+    training.state.clock = Clock(3, 12)
+    training.run(look)
+    left_out = [i for i, seen in last.items() if 3 not in seen and 2 in seen]
+    assert left_out
+    for i in left_out:
+        assert torch.allclose(training.state.per_sample["joint_optimisation"][i], last[i][2], atol=1e-6)

@@ -42,6 +42,12 @@ def test_intrinsic_and_extrinsic_take_out_the_lost_positives():
         assert torch.equal(hook.kept == 0, lost)
 
 
+def test_of_a_share_of_less_than_a_sample_one_is_trusted():
+    hook, *_ = planted(strategy="extrinsic", clean=0.001)
+    assert len(hook.trusted) == 1
+    assert (hook.kept == 1).all()
+
+
 def test_relabelling_finds_their_classes():
     hook, lost, clean, train = planted(strategy="extrinsic", clean=0.3, action="relabel")
     assert torch.equal(hook.targets, clean)

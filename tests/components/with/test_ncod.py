@@ -7,6 +7,7 @@ import torch
 from small import loop, part
 from torch import nn
 
+from runner import contracts
 from runner.core.data import Batch
 from runner.core.errors import UserError
 
@@ -24,6 +25,12 @@ def batch_of(state, p, rows, t=None):
     batch = Batch(torch.zeros(len(i), 5), state.data.train.y[i], i, t, z=torch.tensor(p).log() + 2.0)
     state.batch = batch
     return batch
+
+
+def test_a_learner_without_features_of_the_batch_is_refused():
+    loop = contracts.start({**contracts.config("with", "ncod"), "learner": "nmtune"})  # its tuning passes batches in evaluation mode
+    with pytest.raises(UserError, match="with/ncod has no features of this batch"):
+        loop.run()
 
 
 def test_loss_and_u_by_hand():

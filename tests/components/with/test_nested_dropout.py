@@ -4,14 +4,15 @@ import importlib
 
 import pytest
 import torch
-from small import loop, part
+from small import loop, part, weights
 from torch import nn
 
+from runner import contracts
 from runner.core.data import Split
 from runner.core.errors import UserError
 
-build = importlib.import_module("runner.components.with.nested_dropout").build
-RUNG = {"batch": "mix"}
+module = importlib.import_module("runner.components.with.nested_dropout")
+build, RUNG = module.build, module.CARD.rung
 
 
 def nested(**options):
@@ -57,6 +58,14 @@ def test_k_is_drawn_from_a_cut_off_normal_curve(mu):
     assert ((counts / 6000 - want).abs() <= 4.5 * (want * (1 - want) / 6000).sqrt()).all()
 
 
+@pytest.mark.parametrize(("options", "k"), [({"sigma": 1e-3}, 1), ({"sigma": 1.0, "mu": 100.0}, 8)])
+def test_a_narrow_curve_far_from_all_k_draws_the_nearest(options, k):
+    training = loop(nested(**options))
+    hook = training.components[-1].object
+    hook.batch(training.state, None)
+    assert hook.drawn == k
+
+
 def test_the_best_number_of_features_is_that_of_a_search():
     training = loop(nested(sigma=2.0), duration="6ep", n=120)
     state, hook = training.state, training.components[-1].object
@@ -70,6 +79,39 @@ def test_the_best_number_of_features_is_that_of_a_search():
     state.data.val = None
     hook.eval_enter(state)
     assert hook.used == 8
+
+
+def test_the_best_number_is_that_of_the_averaged_weights():
+    name = "runner.components.with.weight_averaging"
+    average = part(importlib.import_module(name).build(start=0.0), "with/weight_averaging", rung={"step_end": "average"})
+    training = loop(nested(sigma=2.0), average)
+    order = training.on.names["eval_enter"]
+    assert order == ["with/weight_averaging", "with/nested_dropout"]
+
+
+def test_the_best_number_is_that_of_the_network_that_predicts():
+    training = contracts.start({**contracts.config("with", "nested_dropout", {"sigma": 2.0}), "learner": "mean_teacher"})
+    g = torch.Generator().manual_seed(0)
+    teacher = {name: torch.randn(value.shape, generator=g).to(value) for name, value in training.state.weights().items()}
+    training.components[0].object.teacher = teacher  # far from the student
+    state, hook = training.state, next(c.object for c in training.components if c.name == "with/nested_dropout")
+    right = []
+    state.model.eval()
+    d = hook.classifier.in_features
+    for hook.used in range(1, d + 1):
+        right.append(int((state.predict(state.data.val.x).argmax(1) == state.data.val.y).sum()))
+    hook.eval_enter(state)
+    assert hook.used == 1 + right.index(max(right))
+
+
+def test_training_does_not_depend_on_when_it_is_evaluated():
+    def ends(every):  # ALIM asks the network in evaluation mode, at each step
+        tree = contracts.config("with", "nested_dropout", {"units": 2}, duration="8it", eval_every=every)
+        training = contracts.start({**tree, "noise": "partial", "with": {**tree["with"], "alim": {"name": "alim"}}})
+        training.run()
+        return weights(training)
+
+    assert torch.equal(ends("8it"), ends("3it"))
 
 
 def test_what_it_cannot_truncate_is_said():

@@ -69,6 +69,9 @@ def test_nothing_relabelled_is_used_at_quantile_zero():
     assert hook.batch(state, state.data.train.fetch(torch.arange(8))).i.tolist() == [k for k in range(8) if k % 5]
     lost = hook.batch(state, state.data.train.fetch(torch.tensor([0, 5])))  # a batch of which nothing is left has no weight
     assert lost.w.tolist() == [0.0]
+    weighed = state.data.train.fetch(torch.arange(8))
+    weighed.w = torch.arange(8.0)  # what another has made of them stays
+    assert hook.batch(state, weighed).w.tolist() == [k for k in range(8) if k % 5]
 
 
 def test_the_features_of_a_network_that_passes_the_inputs_on_are_the_inputs():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small import loop, part
 
-from runner import UserError
+from runner import UserError, contracts
 
 transfer = importlib.import_module("runner.components.with.transfer")
 
@@ -16,7 +16,7 @@ def made(pretraining, finetuning, target):
         def setup(self, state):
             state.data.train.side["target"] = target
 
-    hook = part(transfer.build(pretraining, finetuning), "with/transfer", rung={"batch": "select"})
+    hook = part(transfer.build(pretraining, finetuning), "with/transfer", rung=transfer.CARD.rung)
     return loop(part(Mark(), "with/mark"), hook)
 
 
@@ -42,3 +42,13 @@ def test_from_scratch_and_a_pool_that_is_empty():
     assert set(seen) == set(range(35, 40))
     with pytest.raises(UserError, match="needs samples of the source"):
         made("4it", "3it", torch.zeros(40))
+
+
+def test_held_out_samples_are_not_drawn():
+    tree = contracts.config("with", "transfer", duration="10it")
+    training = contracts.start({**tree, "with": {**tree["with"], "early_stopping": {"name": "early_stopping", "holdout": 0.5}}})
+    held = next(c.object.held for c in training.components if c.name == "with/early_stopping")
+    seen = []
+    training.run(lambda now: seen.extend(now.state.batch.i.tolist()))
+    assert seen
+    assert not held[torch.tensor(seen)].any()

@@ -80,6 +80,14 @@ def test_the_student_never_sees_the_supervisors_samples_nor_the_labels():
     assert len(seen) == len(train) - 200
 
 
+def test_weights_that_samples_have_already_stay():
+    loop, hook = started(labels=600)
+    batch = loop.state.data.train.fetch(torch.arange(30))
+    batch.w = torch.arange(30.0, device=batch.x.device)
+    assert 0 < hook.free[:30].sum() < 30
+    assert torch.equal(hook.batch(loop.state, batch).w, torch.arange(30.0, device=batch.x.device)[hook.free[:30]])
+
+
 def test_what_is_evaluated_and_the_truth():
     loop, hook = started(evaluate="supervisor")
     state = loop.state

@@ -77,6 +77,28 @@ def test_small_batches_of_statistics_agree_with_torch():
     assert torch.allclose(net[1].running_var, path.buffers[-1][1], atol=1e-6)
 
 
+def test_at_a_start_of_one_the_last_weights_keep_their_statistics():
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    made, path = run(model=net, start=1.0, duration="20it")
+    assert all(torch.equal(a, b) for a, b in zip(path.buffers[-1], made.state.model.buffers(), strict=True))
+
+
+def test_an_evaluation_leaves_the_statistics_of_a_training_that_began_anew():
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    made = loop(part(build(0.5), "with/weight_averaging", rung=CARD.rung), model=net, duration="10it", eval_every="100ep")
+    made.state.eval_batch = 64
+
+    def look(training):
+        if training.state.step == 6:  # an average since step 5, not evaluated yet
+            state = training.state
+            state.load_weights(state.weights(), anew=True)
+            before = state.weights()
+            training.measures.measure(training, training.measures.evaluators)
+            assert all(torch.equal(value, before[name]) for name, value in state.weights().items())
+
+    made.run(look)
+
+
 def test_masks_hold_on_the_average():
     g = torch.Generator().manual_seed(0)
 

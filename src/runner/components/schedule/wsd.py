@@ -24,7 +24,7 @@ def build(warmup: Duration = "0it", decay: float | Duration = 0.1, shape: Litera
 
     def make(clock):
         rise = clock.steps(warmup)
-        fall = min(clock.total - rise, clock.steps(decay) if isinstance(decay, str) else int(decay * clock.total))
+        fall = min(clock.total - rise, clock.steps(decay) if isinstance(decay, str) else int(decay * clock.total + 1e-9))
         hold = clock.total - fall
 
         def factor(step):

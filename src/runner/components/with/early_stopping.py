@@ -16,7 +16,7 @@ CARD = card(
 class EarlyStopping:
     def __init__(self, holdout):
         self.holdout = holdout
-        self.best, self.weights = -1.0, {}
+        self.best, self.weights, self.others = -1.0, {}, []
         self.restarts = 0  # of the training
 
     def setup(self, state):
@@ -26,6 +26,8 @@ class EarlyStopping:
             )
         n = len(state.data.train)
         rows = torch.randperm(n, generator=state.rng("with/early_stopping"))[: int(self.holdout * n)]
+        if self.holdout and not len(rows):
+            raise UserError(f"with.early_stopping.holdout={self.holdout} holds out none of the {n} training samples; set more")
         self.held = torch.zeros(n, dtype=torch.bool)
         self.held[rows] = True
         self.held = self.held.to(state.device)
@@ -47,6 +49,11 @@ class EarlyStopping:
         state.model.train(training)
         return right / max(1, len(rows))
 
+    def beside(self, state) -> list:
+        """What is trained beside the model: a learner's further networks, which may predict too."""
+        own = {id(p) for p in state.model.parameters()}
+        return [p for p in state.parameters() if id(p) not in own]
+
     def step_end(self, state):
         taken = state.step + 1
         last = taken >= state.clock.total
@@ -55,8 +62,11 @@ class EarlyStopping:
         if last or taken % state.clock.epoch == 0:
             if (score := self.score(state)) > self.best:
                 self.best, self.weights = score, state.weights()
+                self.others = [p.detach().clone() for p in self.beside(state)]
             if last:
                 state.load_weights(self.weights)
+                for p, best in zip(self.beside(state), self.others, strict=True):
+                    p.data.copy_(best)
 
 
 def build(holdout: float = 0.1):

@@ -30,6 +30,9 @@ class JointOptimisation:
         state.per_sample["joint_optimisation"] = soft(train.y, classes)
         state.per_sample["joint_optimisation/seen"] = torch.zeros(len(train), self.window, classes, device=state.device)
 
+    def epoch_start(self, state):
+        state.per_sample["joint_optimisation/seen"][:, state.epoch % self.window] = 0  # of an epoch before the window, for samples that this one leaves out
+
     def batch(self, state, batch):
         if self.replaced:
             batch.t = state.per_sample["joint_optimisation"][batch.i]

@@ -43,7 +43,7 @@ class KnnCleaning:
         self.targets, self.kept = train.y.clone(), torch.ones(len(train), device=state.device)
         state.per_sample["selected"] = self.kept
         order = torch.randperm(len(train), generator=state.rng("with/knn_cleaning"))
-        self.trusted = order[: round(self.clean * len(train))].to(state.device)
+        self.trusted = order[: max(1, round(self.clean * len(train)))].to(state.device)
 
     def phases(self, state):
         return [Phase("noisy", self.warmup, self.keep_start), Phase("cleaned", None, self.learn, fresh=True)] if self.restart else [Phase("noisy")]

@@ -2,7 +2,7 @@
 
 import torch
 
-from runner import card
+from runner import UserError, card
 from runner.components._features import classifier
 from runner.core.targets import soft
 
@@ -50,6 +50,8 @@ class NCOD:
 
     def losses(self, state, losses, batch):
         t, p, u = soft(batch.t, batch.z.shape[-1]), batch.z.float().softmax(-1), state.per_sample["ncod/u"][batch.i]
+        if self.features is None or len(self.features) != len(t):
+            raise UserError("with/ncod has no features of this batch: the learner passes the batch through other networks, or not in training mode")
         goal = t
         if self.use_centroids:
             goal = t * torch.cosine_similarity(self.features[:, None], self.means, dim=-1).clamp_min(0)

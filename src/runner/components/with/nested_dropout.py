@@ -11,7 +11,7 @@ CARD = card(
     source="Chen et al. 2022; authors' code yingyichen-cyy/Nested-Co-teaching, nested/train_resnet.py: mu = 0, one k a batch, "
     "the best k on validation; sigma = 10 for CIFAR-10, 100 for CIFAR-100 (run_cifar.sh)",
     off={"sigma": 0.0},
-    rung={"batch": "mix"},
+    rung={"batch": "mix", "eval_enter": "choose"},
     tasks=("classification",),
     uses=("network",),
 )
@@ -36,11 +36,15 @@ class NestedDropout:
     def batch(self, state, batch):
         if self.sigma:
             d = self.classifier.in_features
-            chances = torch.exp(-(((torch.arange(1, d + 1) - self.mu) / self.sigma) ** 2))
+            far = ((torch.arange(1, d + 1) - self.mu) / self.sigma) ** 2
+            chances = torch.exp(far.min() - far)  # the likeliest k has 1: far from `mu`, or at a small `sigma`, all would be 0
             self.drawn = 1 + int(torch.multinomial(chances, 1, generator=state.rng("with/nested_dropout")))
 
     def eval_enter(self, state):
         self.used = self.units or self.best(state)
+
+    def eval_exit(self, state):
+        self.used = self.classifier.in_features  # what others ask of the network between evaluations does not depend on when those come
 
     def best(self, state):
         """The number of features with the most right predictions on the validation split, the smallest of equals; all without such a split."""
@@ -49,12 +53,13 @@ class NestedDropout:
             return d
         right, training = torch.zeros(d, device=state.device), state.model.training
         state.model.eval()
-        with inputs(self.classifier) as seen:
+        weights = []  # as they are in the pass: a learner may predict with others than the model's own
+        with inputs(self.classifier) as seen, self.classifier.register_forward_pre_hook(lambda layer, given: weights.append(layer.weight.detach())):
             for batch in state.predictions(state.data.val):
-                features = seen.pop()
-                z = batch.z - features @ self.classifier.weight.detach().T  # the bias, in the outputs' shape
+                features, weight = seen.pop(), weights.pop()
+                z = batch.z - features @ weight.T  # the bias, in the outputs' shape
                 for k in range(d):
-                    z += features[:, k, None] * self.classifier.weight.detach()[:, k]
+                    z += features[:, k, None] * weight[:, k]
                     right[k] += (z.argmax(-1) == batch.y).sum()
         state.model.train(training)
         state.forget_predictions()

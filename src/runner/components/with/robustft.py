@@ -85,7 +85,7 @@ class RobustFT:
         kept = state.per_sample["robustft/kept"][batch.i]
         if not kept.all():
             batch = batch.take(kept if kept.any() else slice(0, 1))
-            batch.w = None if kept.any() else torch.zeros(1, device=batch.x.device)
+            batch.w = batch.w if kept.any() else torch.zeros(1, device=batch.x.device)
         batch.t = state.per_sample["robustft"][batch.i]
         return batch
 

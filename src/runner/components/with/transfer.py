@@ -10,7 +10,7 @@ CARD = card(
     paper="soapweak2022",
     arxiv="2211.14539",
     source="Kwon, Yang & Yu 2022: all weights of a network trained on the weak labels of one hospital are tuned on annotated notes of another",
-    rung={"batch": "select"},
+    rung={"batch": "draw"},  # others leave out of what it draws
     owns=("phases",),
 )
 

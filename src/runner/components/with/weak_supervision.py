@@ -18,7 +18,7 @@ CARD = card(
     arxiv="2312.09390",
     source="Burns et al. 2023, section 4.3.2 and appendix A.4; authors' code openai/weak-to-strong, weak_to_strong/loss.py (logconf_loss_fn, for two classes) "
     "and vision/run_weak_strong.py",
-    rung={"batch": "target", "losses": "correct"},
+    rung={"batch": "target", "losses": "correct", "eval_enter": "choose"},
     tasks=("classification",),
     images=True,
     owns=("targets",),
@@ -74,7 +74,7 @@ class WeakSupervision:
         free = self.free[batch.i]
         if not free.all():
             batch = batch.take(free if free.any() else slice(0, 1))
-            batch.w = None if free.any() else torch.zeros(1, device=batch.x.device)
+            batch.w = batch.w if free.any() else torch.zeros(1, device=batch.x.device)
         batch.t = state.per_sample["weak_supervision"][batch.i]
         return batch
 

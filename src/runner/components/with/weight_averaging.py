@@ -20,6 +20,8 @@ class WeightAveraging(Average):
         self.start, self.every, self.count, self.stale = start, every, 0, False
 
     def step_end(self, state):
+        if self.start == 1:
+            return  # the last weights, with their own statistics
         begin = max(1, round(self.start * state.clock.total))
         since = state.step + 1 - begin
         if since >= 0 and since % max(1, state.clock.steps(self.every)) == 0:
@@ -30,7 +32,7 @@ class WeightAveraging(Average):
     def eval_enter(self, state):
         super().eval_enter(state)
         norms = [m for m in state.model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-        if self.stale and norms:
+        if self.stale and self.own and norms:  # without `own` the weights are those of a training that began anew, not the average
             self._renew_statistics(state, norms)
             self.average = state.weights()
         self.stale = False
