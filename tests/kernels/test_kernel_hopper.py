@@ -1,5 +1,6 @@
 """Every kernel compiles for a Hopper GPU, without one."""
 
+import csv
 import json
 import os
 import subprocess
@@ -24,3 +25,20 @@ def test_every_kernel_compiles_for_hopper():
         assert line["clusters"] == (line["options"].get("num_ctas", 1) > 1), line
         assert line["shared"] <= 227 * 1024, line
         assert line["stack"] <= (160 if line["options"].get("WIDTH") == 32768 else stack), line
+
+
+def test_instructions_leave_softmax_and_cross_entropy_to_the_memory(tmp_path):
+    pytest.importorskip("triton")
+    script, table = Path(__file__).parents[2] / "scripts/profile_kernels.py", tmp_path / "sm_90.csv"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    options = ["--ops", "softmax", "cross_entropy", "--dtypes", "bfloat16", "--out", table]
+    ran = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    rows = list(csv.DictReader(table.open()))
+    assert {(row["op"], row["pass"], row["columns"]) for row in rows} == {
+        (op, way, columns) for op in ("softmax", "cross_entropy") for way in ("forward", "backward") for columns in ("4096", "65536")
+    }
+    for row in rows:
+        assert float(row["bound"]) >= 0.95, row
+        assert int(row["spilled"]) == 0, row
+        assert int(row["programs"]) >= 2, row  # one loads while another computes

@@ -50,7 +50,7 @@ class EarlyStopping:
         return right / max(1, len(rows))
 
     def beside(self, state) -> list:
-        """What is trained beside the model: a learner's further networks, which may predict too."""
+        """What is trained beside the model: the parameters of a learner's further networks, which may predict too (their running statistics stay the last)."""
         own = {id(p) for p in state.model.parameters()}
         return [p for p in state.parameters() if id(p) not in own]
 
