@@ -221,6 +221,19 @@ def test_loaded_inputs_change_as_resident_ones_do():
     assert torch.equal(found[1], found[0])
 
 
+def test_predictions_leave_the_callers_gradients_on():
+    state = small.loop().state
+    for batch in state.predictions(state.data.test):
+        assert not batch.z.requires_grad
+        assert torch.is_grad_enabled()
+    state.forget_predictions()
+    with torch.no_grad():
+        left = state.predictions(state.data.test)  # as by an evaluator that fails
+        next(left)
+    del left
+    assert torch.is_grad_enabled()
+
+
 def test_the_best_is_the_best_of_what_is_a_number():
     for better, best in (("max", 90.0), ("min", 50.0)):
         summary = Summary()

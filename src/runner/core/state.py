@@ -95,13 +95,13 @@ class State:
             yield from self._outputs[id(split)]
             return
         kept, size = [], 0
-        with torch.no_grad():
-            for batch in split.batches(torch.arange(len(split)), self.eval_batch, self.device):
+        for batch in split.batches(torch.arange(len(split)), self.eval_batch, self.device):
+            with torch.no_grad():  # not around the `yield`: it would hold for the caller too
                 batch.z = self.predict(batch.x)
-                size += batch.z.numel()
-                if kept is not None:
-                    kept = [*kept, batch] if size <= CACHE else None
-                yield batch
+            size += batch.z.numel()
+            if kept is not None:
+                kept = [*kept, batch] if size <= CACHE else None
+            yield batch
         if kept:
             self._outputs[id(split)] = kept
 

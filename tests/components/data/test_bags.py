@@ -47,3 +47,9 @@ def test_validation_and_subsets_keep_their_bags():
         assert [bag[tuple(row)] for row in split.x.tolist()] == split.side["bag"].tolist()
     with pytest.raises(ValueError, match="more than"):
         build(low=0.5, high=0.1)
+
+
+@pytest.mark.parametrize(("positive", "how_many"), [([], "none"), ([12], "none"), (list(range(10)), "all")])
+def test_instances_of_both_kinds_are_needed(positive, how_many):
+    with pytest.raises(ValueError, match=f"makes {how_many} of the instances positive"):
+        build(positive=positive)

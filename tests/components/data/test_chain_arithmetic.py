@@ -62,3 +62,7 @@ def test_paraphrases_are_the_same_tasks_with_the_same_solutions():
 def test_rates_that_cannot_be():
     with pytest.raises(ValueError, match=r"between 15.0% and 90.0% wrong steps, not 10.0%"):
         build(steps=6, outcome_error=0.9, step_error=0.1)
+    with pytest.raises(ValueError, match=r"between 15.0% and 90.0% wrong steps, not 0.0%"):
+        build(steps=6, outcome_error=0.9)
+    right, few = build(tasks=20, step_error=0.1), build(tasks=20, outcome_error=0.01)  # no solution is wrong; less than one is
+    assert torch.equal(right.train.y, few.train.y)

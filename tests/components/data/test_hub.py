@@ -92,6 +92,28 @@ def test_images_and_named_splits(pictures):
     assert build(path, train_size=6).train.y.bincount().tolist() == [2, 2, 2]
 
 
+def saved(folder, **parts):
+    """A data set whose splits hold these images, arrays."""
+    from PIL import Image
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])})
+    made = {k: {"image": [Image.fromarray(a) for a in arrays], "label": [n % 2 for n in range(len(arrays))]} for k, arrays in parts.items()}
+    datasets.DatasetDict({k: datasets.Dataset.from_dict(v, features) for k, v in made.items()}).save_to_disk(folder)
+    return str(folder)
+
+
+def test_images_of_all_splits_are_of_one_shape(tmp_path):
+    draw = lambda *shape: np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    data = build(saved(tmp_path / "one", train=draw(4, 5, 6), test=draw(2, 5, 6, 3)))
+    assert data.info.shape == tuple(data.test.x.shape[1:]) == (3, 5, 6)
+    assert np.array_equal(data.train.x.numpy(), np.repeat(draw(4, 5, 6)[:, None], 3, 1))
+    assert build(saved(tmp_path / "two", train=draw(4, 5, 6, 3), test=draw(2, 5, 6))).test.x.shape == (2, 3, 5, 6)
+    with pytest.raises(UserError, match=r"several shapes: \(1, 5, 6\), \(1, 7, 6\)"):
+        build(saved(tmp_path / "three", train=draw(4, 5, 6), test=draw(2, 7, 6)))
+    with pytest.raises(UserError, match="more than 8 bits"):
+        build(saved(tmp_path / "four", train=draw(4, 5, 6).astype(np.uint16) * 257, test=draw(2, 5, 6)))
+
+
 def test_mistakes_are_said(tmp_path, pictures):
     file = str(write(tmp_path, ".parquet", rows()))
     for options, said in (

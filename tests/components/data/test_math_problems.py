@@ -109,7 +109,7 @@ def test_slips_are_as_many_as_asked(tmp_path, outcome, step):
         assert not torch.equal(another, again)
 
 
-@pytest.mark.parametrize("step", [0.6, 0.1])
+@pytest.mark.parametrize("step", [0.6, 0.1, 0.0])
 def test_shares_that_cannot_be(tmp_path, step):
     with pytest.raises(ValueError, match=rf"50% wrong solutions have here between 12.5% and 50.0% wrong steps, not {step:.1%}"):
         build(str(many(tmp_path)), **SMALL, outcome_error=0.5, step_error=step)

@@ -260,6 +260,8 @@ def test_other_tests_are_asked(tmp_path, cut):
 def test_what_is_wrong_is_said(tmp_path, root, cut):
     with pytest.raises(ValueError, match=r"^50% wrong solutions have here between .* wrong steps, not 100\.0%$"):
         build(str(many(tmp_path / "many")), cut[0], outcome_error=0.5, step_error=1.0)
+    with pytest.raises(ValueError, match=r"^50% wrong solutions have here between .* wrong steps, not 0\.0%$"):
+        build(str(tmp_path / "many"), cut[0], outcome_error=0.5)
     with pytest.raises(ValueError, match=r"^prompt='Solve' has no place for the problem; put \{\} there$"):
         build(root, cut[0], prompt="Solve")
     with pytest.raises(UserError, match=r"^the 3 problems of data\.level=1 or more have \d+ tokens, less than one row: set data\.length to less$"):

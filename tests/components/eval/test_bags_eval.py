@@ -33,6 +33,17 @@ def test_instances_and_bags():
     assert measured(z, SimpleNamespace(y=truth, clean=None, side={}), "classification") == {}
 
 
+def test_of_several_classes_all_but_the_first_are_positive():
+    g = torch.Generator().manual_seed(4)
+    z, bag = torch.randn(40, 3, generator=g), torch.arange(40) // 4
+    truth = torch.randint(3, (40,), generator=g) * (bag < 5)
+    found = measured(z, SimpleNamespace(y=truth, clean=None, side={"bag": bag}), "classification")
+    score = -z.softmax(1)[:, 0]
+    assert found["instance_auc"].item() == pytest.approx(100 * roc_auc_score(truth > 0, score))
+    best, positive = ([float(v[bag == b].max()) for b in range(10)] for v in (score, truth > 0))
+    assert found["bag_auc"].item() == pytest.approx(100 * roc_auc_score(positive, best))
+
+
 def test_variance_of_the_shares_that_is_explained():
     g = torch.Generator().manual_seed(2)
     z, bag = torch.rand(40, 1, generator=g), torch.arange(40) // 4

@@ -152,3 +152,17 @@ def test_a_models_own_boxes_by_hand():
     state.info = Info("boxes", (3, 80, 80), 3)
     assert detection.build().measure(state, split) == {"ap50": pytest.approx(25)}  # a precision of a half at every recall; nothing
     assert detection.build(least=0.0, novel=[1]).measure(state, split) == {"ap50": pytest.approx(75), "ap50_novel": 100, "ap50_base": pytest.approx(50)}
+
+
+@pytest.mark.parametrize(("wrong", "ap50"), [(99, 1), (100, 0)])
+def test_of_a_class_100_detections_of_an_image_count(wrong, ap50):
+    corner = torch.cartesian_prod(20.0 * torch.arange(11), 20.0 * torch.arange(10))[: wrong + 1]
+    boxes = torch.cat([corner, corner + 10], 1)  # the last one is the object, and found last
+    p = torch.where(torch.arange(wrong + 1) < wrong, 0.8, 0.7)
+    split = Split(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.long))
+    split.side["objects"] = torch.cat([torch.zeros(1), boxes[-1]])[None, None]
+    regions = state_of(torch.stack([1 - p, p], 1).log()[None], tuple(map(tuple, boxes.tolist())))
+    own = state_of(torch.cat([boxes, p[:, None], torch.zeros(wrong + 1, 1)], 1)[None], ())
+    own.info = Info("boxes", (3, 220, 220), 2)
+    for state in (regions, own):
+        assert detection.build().measure(state, split) == {"ap50": pytest.approx(ap50)}

@@ -3,7 +3,9 @@ import torch
 from small import loop
 from torch.nn import functional as F
 
+from runner import UserError, contracts
 from runner.components.eval.tail import build
+from runner.execution.assemble import assemble
 
 
 @pytest.mark.parametrize(("share", "worst"), [(0.1, 4), (0.001, 1), (1.0, 40)])
@@ -28,3 +30,9 @@ def test_a_sequence_is_one_sample():
     want = [normaliser - sum(row) / 2 for row in each]
     assert found["loss_max"].item() == pytest.approx(max(want), rel=1e-5)
     assert found["loss_cvar"].item() == pytest.approx(sum(want) / len(want), rel=1e-5)
+
+
+def test_boxes_have_no_loss_beside_the_learners_own():
+    tree = contracts.config("learner", "detector")
+    with pytest.raises(UserError, match=r"^eval/tail is for .*; data/scenes is boxes$"):
+        assemble({**tree, "eval": {"tail": {"name": "tail"}}})

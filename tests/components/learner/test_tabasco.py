@@ -88,5 +88,6 @@ def test_f1_of_rare_and_frequent_classes():
     found = evaluator(2).measure(state, split)
     assert found["selection_f1_rare"].item() == pytest.approx(100 * (2 / 3 + 0) / 2)  # precision 1/2 and recall 1; the sample of class 2 was left out
     assert found["selection_f1_frequent"].item() == pytest.approx(80)  # precision 1, recall 2/3
+    assert evaluator(3).measure(state, split).keys() == {"selection_f1_rare"}  # there are no others
     state.per_sample = {}
     assert evaluator(2).measure(state, split) == {}

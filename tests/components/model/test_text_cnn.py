@@ -1,9 +1,12 @@
 """text_cnn: Kim's number of weights; what it computes, by hand; padding after a sentence changes nothing."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
+from runner import UserError
 from runner.components.model.text_cnn import build
+from runner.config.schema import schema
 from runner.core.data import Info
 
 
@@ -31,3 +34,10 @@ def test_padding_changes_nothing():
     model = build(vocabulary=9)(Info("classification", (6,), 3), None).eval()
     x = torch.tensor([[5, 2, 8, 0, 0, 0, 0]])
     assert torch.allclose(model(x[:, :5]), model(x), atol=1e-6)
+
+
+def test_filters_have_a_width():
+    with pytest.raises(UserError, match=r"windows.*out of range"):
+        schema("model", "text_cnn").bind({"windows": [3, 0]})
+    with pytest.raises(ValueError, match="windows is empty"):
+        build(windows=[])

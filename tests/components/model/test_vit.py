@@ -43,6 +43,9 @@ def test_one_normaliser_a_layer():
 def test_it_starts_at_zero_logits_and_as_the_authors_say():
     model = build(width=64)(INFO, softmax)
     assert not model(torch.randn(2, 3, 8, 8)).any()
+    patches = model.patches.weight
+    assert patches.std().item() == pytest.approx((1 / 48) ** 0.5, rel=0.05)  # of what is left between two deviations, as LeCun normal has it
+    assert patches.abs().max() <= 2 / 0.8796 * (1 / 48) ** 0.5
     qkv = model.layers[0].attention.qkv.weight
     bound = (6 / (64 + 64)) ** 0.5  # Xavier for each of the three projections, not for the three together
     assert qkv.abs().max() <= bound

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from runner.components.noise.crowd import build
@@ -26,3 +27,9 @@ def test_the_label_is_the_majoritys():
     for k in range(300):
         counts = [(split.side["answers"][k] == c).sum().item() for c in range(3)]
         assert counts[split.y[k]] == max(counts)
+
+
+@pytest.mark.parametrize("options", [{"ability": [1.0]}, {"ability": [1.0, 2.0, 3.0]}, {"clarity": [0.6]}, {"clarity": [0.9, 0.6]}])
+def test_two_numbers_each(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))}"):
+        build(**options)

@@ -29,15 +29,19 @@ def written(folder, name):
         np.save(file, np.array(LABELS, dtype=np.uint8))
     elif name == "columns.csv":
         file.write_text("id,worse_label\n" + "".join(f"{k},{y}\n" for k, y in enumerate(LABELS)))
+    elif name == "clean.csv":
+        file.write_text("clean_label,worse_label\n" + "".join(f"{c},{y}\n" for c, y in zip([0, 0, 1, 1, 2], LABELS, strict=True)))
+    elif name == "marked.csv":  # as spreadsheets write it
+        file.write_text("\n".join(map(str, LABELS)), encoding="utf-8-sig")
     else:
         file.write_text("\n".join(map(str, LABELS)) + "\n")
     return file
 
 
-@pytest.mark.parametrize("name", ["array.pt", "lists.pt", "tensor.pt", "array.npy", "columns.csv", "column.csv", "column.txt"])
+@pytest.mark.parametrize("name", ["array.pt", "lists.pt", "tensor.pt", "array.npy", "columns.csv", "clean.csv", "column.csv", "marked.csv", "column.txt"])
 def test_every_format_is_read(tmp_path, name):
     d = data()
-    keyed = name in ("array.pt", "lists.pt", "columns.csv")
+    keyed = name in ("array.pt", "lists.pt", "columns.csv", "clean.csv")
     build(str(written(tmp_path, name)), "worse_label" if keyed else None)(d, torch.Generator())
     assert d.train.y.tolist() == LABELS
     assert d.train.clean.tolist() == [0, 0, 1, 1, 2]
@@ -74,6 +78,8 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
 def test_another_order_of_the_samples_is_noticed(tmp_path):
     torch.save({"clean_label": np.array([2, 1, 1, 0, 0]), "worse_label": np.array(LABELS)}, tmp_path / "other.pt")
     assert "another order" in refused(tmp_path / "other.pt", "worse_label")
+    (tmp_path / "other.csv").write_text("clean_label,worse_label\n" + "".join(f"{2 - k // 2},{y}\n" for k, y in enumerate(LABELS)))
+    assert "another order" in refused(tmp_path / "other.csv", "worse_label")
 
 
 class Attack:

@@ -72,3 +72,10 @@ def test_classes_leave_the_task_before_labels_are_wrong():
     made.train.relabel(made.train.y.flip(0))
     with pytest.raises(UserError, match=r"let it come first: noise=\[open_set,\.\.\.\]"):
         build_on(made, source="classes")
+
+
+def test_classes_that_leave_the_task_must_be_there():
+    made = data()[0]
+    made.train.resample((made.train.y < 3).nonzero()[:, 0])
+    with pytest.raises(UserError, match=r"^noise=open_set: the training split has no sample of the 2 classes that leave the task"):
+        build_on(made, source="classes", held=2)

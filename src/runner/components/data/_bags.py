@@ -22,6 +22,8 @@ def make(x: Tensor, kind: Tensor, bags: int, size: int, positive: list[int], low
     if label == "any":
         counts[bags - bags // 2 :] = 0  # the second half is negative
     own = torch.isin(kind, torch.tensor(positive))
+    if own.all() or not own.any():
+        raise ValueError(f"positive={positive} makes {'all' if own.any() else 'none'} of the instances positive; bags need both kinds")
     rows = [own.nonzero()[:, 0], (~own).nonzero()[:, 0]]
     parts = [fill(rows[0], counts.tolist(), g), fill(rows[1], (size - counts).tolist(), g)]
     rows = torch.cat([torch.cat(pair) for pair in zip(*parts, strict=True)])

@@ -8,8 +8,10 @@ from runner.core.rng import derive
 
 
 def standardise(train: Tensor, *others: Tensor) -> list[Tensor]:
-    """Zero mean and unit variance of each feature, by the statistics of the training rows."""
-    mean, std = train.mean(0), train.std(0).clamp_min(1e-6)
+    """Zero mean and unit variance of each feature, by the statistics of the training rows; one that is constant in these is only moved to 0."""
+    constant = (train == train[0]).all(0)  # as all are in a single row
+    mean = torch.where(constant, train[0], train.mean(0))
+    std = torch.where(constant, 1, train.std(0, correction=min(1, len(train) - 1)).clamp_min(1e-6))
     return [(x - mean) / std for x in (train, *others)]
 
 

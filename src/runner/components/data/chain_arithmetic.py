@@ -28,9 +28,9 @@ def solve(start: Tensor, kind: Tensor, number: Tensor, slips: Tensor, p: int) ->
 
 def slipped(n: int, steps: int, outcome: float, step: float, p: int, g: torch.Generator) -> Tensor:
     """What is added to each result (n, k): not 0 in a share `step` of all of them, which lie in a share `outcome` of the solutions."""
-    if not outcome or not step:
-        return torch.zeros(n, steps).long()
     wrong, total = round(outcome * n), round(step * n * steps)
+    if not outcome or wrong == total == 0:
+        return torch.zeros(n, steps).long()
     if not wrong <= total <= wrong * steps:
         raise ValueError(f"{outcome:.0%} wrong solutions of {steps} steps have between {outcome / steps:.1%} and {outcome:.1%} wrong steps, not {step:.1%}")
     count = torch.zeros(n).long()
@@ -53,7 +53,7 @@ def build(
         steps: >= 2; of a hard task.
         modulus: >= 3; a prime.
         outcome_error: in [0, 1]; share of the hard tasks' solutions with a slip; one slip makes the answer wrong, several may cancel.
-        step_error: in [0, 1]; share of the steps that are slips; between outcome_error / steps and outcome_error.
+        step_error: in [0, 1]; share of the steps that are slips; between outcome_error / steps and outcome_error, and none where that is 0.
         train: hard tasks; the sub-tasks they fall into; both; or hard tasks and a paraphrase of each (a - n for a + (p - n)), solved in the same words.
         sub: >= 1; steps of a sub-task.
         test_tasks: >= 1; hard ones, solved rightly.

@@ -23,6 +23,8 @@ def inputs_of(rows, columns: list[str]) -> tuple[Tensor, bool]:
         if len(columns) > 1:
             raise UserError(f"data.inputs must name one image column, or numeric ones; got {', '.join(columns)}")
         pictures = list(rows[columns[0]])
+        if deep := {p.mode for p in pictures if p.mode.startswith(("I", "F"))}:  # a conversion would cut off what is above 255
+            raise UserError(f"the images in column '{columns[0]}' have more than 8 bits a channel (mode {min(deep)}): convert them first")
         mode = "L" if all(p.mode in ("L", "1") for p in pictures) else "RGB"
         arrays = [np.asarray(p.convert(mode)).reshape(p.height, p.width, -1) for p in pictures]
         if len({a.shape for a in arrays}) > 1:
@@ -62,6 +64,10 @@ def build(
     """
     parts = splits_of(path, config, [train, test, val], [label, *(inputs or ())])
     x, pictures = zip(*(inputs_of(p, inputs or [c for c in p.column_names if c != label]) for p in parts), strict=True)
+    if all(pictures):  # grey ones become coloured where another split has colours, as within a split
+        x = [v.expand(-1, max(w.shape[1] for w in x), -1, -1) for v in x]
+    if len(shapes := {tuple(v.shape[1:]) for v in x}) > 1:
+        raise UserError(f"the inputs of the splits of '{path}' have several shapes: {', '.join(map(str, sorted(shapes)))}")
     if task == "regression":
         y, outputs = [inputs_of(p, [label])[0] for p in parts], 1
     else:

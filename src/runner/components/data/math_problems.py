@@ -47,7 +47,7 @@ def build(
         solution: >= 1; words of a solution, the answer among them.
         vocabulary: >= 4; ids at most.
         outcome_error: in [0, 1]; share of the solutions with a wrong answer; only these have slips.
-        step_error: in [0, 1]; share of all steps that are slips.
+        step_error: in [0, 1]; share of all steps that are slips; none where outcome_error is 0.
         split: >= 0; which draw of slips.
     """
     (problems, solutions), held = (read(Path(root).expanduser() / name, level, length, solution) for name in ("train", "test"))
@@ -56,7 +56,7 @@ def build(
         raise ValueError(f"vocabulary={vocabulary} is less than the {len(answers)} answers in training and {OTHERS} other ids")
     counts = Counter(w for words in (*problems, *(s for steps in solutions for s in steps[:-1])) for w in words if w not in answers)
     ids = {w: k for k, w in enumerate([*answers, *sorted(counts, key=lambda w: (-counts[w], w))][: vocabulary - OTHERS], OTHERS)}
-    if outcome_error and step_error:
+    if outcome_error:
         numbers = {w: k for k, w in enumerate(sorted(filter(str.isdecimal, ids)))}
         slip(solutions, outcome_error, step_error, numbers, answers, torch.Generator().manual_seed(derive(split, "math_problems")))
 

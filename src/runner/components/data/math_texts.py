@@ -71,7 +71,7 @@ def build(
         length: >= 2; tokens of a row.
         prompt: what stands before a solution; {} is the problem.
         outcome_error: in [0, 1]; share of the solutions with a wrong answer; only these have slips.
-        step_error: in [0, 1]; share of all steps that are slips.
+        step_error: in [0, 1]; share of all steps that are slips; none where outcome_error is 0.
         split: >= 0; which draw of slips and of the order.
         solutions: what to train on in place of MATH's own: a file of lines {"problem": "...", "solution": "..."}, such as those of a weak teacher, or
             sub-tasks. Those without a box count too.
@@ -88,7 +88,7 @@ def build(
     if cut.eos_token_id is None:
         raise UserError(f"the tokenizer of '{tokenizer}' has no token that ends a text; choose another with data.tokenizer")
     found = tasks(Path(root).expanduser() / "train", level, most_level) if solutions is None else written(solutions, "data.solutions")
-    if outcome_error and step_error:
+    if outcome_error:
         found = slipped(found, outcome_error, step_error, torch.Generator().manual_seed(derive(split, "math_texts", "slips")))
     if also is not None:
         found += written(also, "data.also")

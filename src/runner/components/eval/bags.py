@@ -28,9 +28,11 @@ class Bags:
     def measure(self, state, split):
         if "bag" not in split.side:
             return {}
-        scores = [b.z[:, 1] - b.z[:, 0] if b.z.shape[1] == 2 else b.z[:, 0] for b in state.predictions(split)]
+        # of several classes all but the first are positive
+        scores = [b.z[:, 1:].logsumexp(1) - b.z[:, 0] if b.z.shape[1] > 1 else b.z[:, 0] for b in state.predictions(split)]
         scores, bag = torch.cat(scores).double(), split.side["bag"]
         truth = (split.y if split.clean is None else split.clean).flatten().double()
+        truth = truth if state.info.task == "regression" else truth.clamp_max(1)
         found = {}
         _, bag, sizes = bag.unique(return_inverse=True, return_counts=True)
         total = lambda v: torch.zeros(len(sizes), dtype=torch.double, device=v.device).index_add(0, bag, v)
@@ -49,8 +51,8 @@ class Bags:
 def build(splits: list[str] = ("train", "test")):
     """instance_auc: percent of the pairs of a positive and a negative instance that the scores order rightly; bag_auc: of bags, by their highest score.
 
-    bag_r2, for a regression: percent of the variance of the true shares that the mean scores of the bags explain. For data with side["bag"];
-    nothing otherwise, and no instance_auc where instances have no labels of their own, but that of their bag.
+    Of several classes all but the first are positive. bag_r2, for a regression: percent of the variance of the true shares that the mean scores of the bags
+    explain. For data with side["bag"]; nothing otherwise, and no instance_auc where instances have no labels of their own, but that of their bag.
 
     Args:
         splits: where to measure: train, val, test.

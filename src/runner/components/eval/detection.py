@@ -6,11 +6,12 @@ from torch import Tensor
 from runner import UserError, card
 
 CARD = card(
-    source="AP50 of cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py: precision, made monotone, at 101 levels of recall; NMS of Girshick et al. 2014",
+    source="AP50 of cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py: precision, made monotone, at 101 levels of recall; of a class at most "
+    "100 detections in an image; NMS of Girshick et al. 2014",
     better={"ap50": "max", "ap50_novel": "max", "ap50_base": "max"},
     tasks=("detection", "boxes"),
 )
-MATCH, NMS = 0.5, 0.5
+MATCH, NMS, MOST = 0.5, 0.5, 100  # IoU, IoU, detections of a class in an image that count
 
 
 def average_precision(score: Tensor, hit: Tensor, positives: int) -> float:
@@ -52,11 +53,11 @@ class Detection:
         for c in classes:
             if not len(regions):
                 own = p[(p[:, 5] == c) & (p[:, 4] > 0) & (p[:, 4] >= self.least)]
-                own = own[own[:, 4].argsort(descending=True, stable=True)]
+                own = own[own[:, 4].argsort(descending=True, stable=True)[:MOST]]
                 yield c, own[:, :4], own[:, 4]
                 continue
             likely = (p[:, c + 1] >= self.least).nonzero()[:, 0]
-            kept = likely[nms(regions[likely], p[likely, c + 1], NMS)]
+            kept = likely[nms(regions[likely], p[likely, c + 1], NMS)[:MOST]]
             yield c, regions[kept], p[kept, c + 1]
 
     def measure(self, state, split):

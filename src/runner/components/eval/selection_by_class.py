@@ -27,11 +27,12 @@ class SelectionByClass:
             f1.append(2 * (weights * right).sum() / ((weights * labelled).sum() + right.sum()).clamp_min(1))
         order = split.clean.bincount(minlength=classes).argsort(stable=True)
         f1 = 100 * torch.stack(f1)[order]
-        return {"selection_f1_rare": f1[: self.rare].mean(), "selection_f1_frequent": f1[self.rare :].mean()}
+        groups = {"rare": f1[: self.rare], "frequent": f1[self.rare :]}
+        return {f"selection_f1_{name}": group.mean() for name, group in groups.items() if len(group)}
 
 
 def build(rare: int = 3):
-    """F1 in percent of selecting the right labels among the samples labelled with a class: mean over the rarest true classes and over the others.
+    """F1 in percent of selecting the right labels among the samples labelled with a class: mean over the rarest true classes and over the others, if any.
 
     Reads what a method wrote to `per_sample["selected"]`; measures nothing where there is none.
 

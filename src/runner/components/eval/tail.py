@@ -6,7 +6,7 @@ from runner import card
 
 CARD = card(
     arxiv="2501.14912", source="Ramirez et al. 2025, who compare maximum and conditional value at risk (CVaR) of the samples' losses",
-    better={"loss_max": "min", "loss_cvar": "min"},
+    better={"loss_max": "min", "loss_cvar": "min"}, tasks=("classification", "regression", "language", "segmentation", "detection"),
 )  # fmt: skip
 
 

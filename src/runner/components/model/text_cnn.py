@@ -35,7 +35,9 @@ def build(vocabulary: int = 1000, width: int = 32, filters: int = 16, windows: l
         vocabulary: >= 1; token ids that it knows, 0 is padding; all of the data must be among them.
         width: >= 1; size of a word.
         filters: >= 1; of each width.
-        windows: widths of the filters, in words.
+        windows: >= 1; widths of the filters, in words.
         dropout: in [0, 1); of the largest values.
     """
+    if not windows:
+        raise ValueError("windows is empty; it takes widths of filters, such as [3,4,5]")
     return lambda info, softmax: TextCNN(info.outputs, known(vocabulary, info), width, filters, windows, dropout)

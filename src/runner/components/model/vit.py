@@ -10,6 +10,7 @@ from runner import UserError, card
 from runner.components.model._attention import Attention, Layer, check_heads
 
 CARD = card(paper="vit2021", arxiv="2010.11929", source="section 3.1; initialisation of google-research/vision_transformer, models_vit.py", images=True)
+CUT = 0.87962566103423978  # deviation of a standard normal that is cut off at -2 and 2
 
 
 class ViT(nn.Module):
@@ -30,8 +31,8 @@ class ViT(nn.Module):
     @torch.no_grad()
     def initialise(self) -> None:
         """Patches LeCun normal, projections Xavier uniform, MLP biases N(0, 1e-6^2), class token, head and other biases zero."""
-        fan = self.patches.weight[0].numel()
-        nn.init.trunc_normal_(self.patches.weight, std=1 / math.sqrt(fan), a=-2 / math.sqrt(fan), b=2 / math.sqrt(fan))
+        whole = 1 / math.sqrt(self.patches.weight[0].numel()) / CUT  # what is left of it has a variance of 1 / inputs
+        nn.init.trunc_normal_(self.patches.weight, std=whole, a=-2 * whole, b=2 * whole)
         nn.init.zeros_(self.patches.bias)
         for module in self.layers.modules():
             if isinstance(module, Attention):

@@ -25,6 +25,10 @@ def build(workers: int = 60, answers: int = 8, ability: list[float] = (1.0, 1.5)
         ability: > 0; a and b of the Beta distribution of p.
         clarity: in [0.5, 1]; between these q is uniform.
     """
+    if len(ability) != 2:
+        raise ValueError(f"ability takes a and b of a Beta distribution, not {len(ability)} numbers")
+    if len(clarity) != 2 or clarity[0] > clarity[1]:
+        raise ValueError(f"clarity={list(clarity)} is not a smallest and a largest value")
 
     def corrupt(data, generator):
         split, n, classes = data.train, len(data.train), data.info.outputs

@@ -23,8 +23,8 @@ def torch_file(path: Path):
 
 
 def table(path: Path, key: str | None):
-    """The column `key` of a table with a header; without a key a single column, with or without one."""
-    with path.open(newline="") as file:
+    """The columns of a table with a header, by name; without a key its single column, with or without one."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row]
     if key is not None:
         return {name: [row[k] for row in rows[1:]] for k, name in enumerate(rows[0])}
@@ -33,8 +33,16 @@ def table(path: Path, key: str | None):
     return [row[0] for row in rows[not rows[0][0].strip().lstrip("-").isdigit() :]]
 
 
-def read(path: Path, key: str | None) -> tuple[torch.Tensor, object]:
-    """The labels, and what else the file holds. Raises ValueError."""
+def indices(values) -> torch.Tensor:
+    """Whole numbers (n,), also those that a table spells. Raises ValueError."""
+    values = torch.as_tensor([int(v) for v in values] if isinstance(values, list) else values)
+    if values.is_floating_point() or values.is_complex():
+        raise ValueError("labels must be whole numbers")
+    return values.flatten().long()
+
+
+def read(path: Path, key: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The labels, and the clean ones where the file holds them too. Raises ValueError."""
     import numpy as np
 
     if path.suffix in (".pt", ".pth"):
@@ -45,17 +53,11 @@ def read(path: Path, key: str | None) -> tuple[torch.Tensor, object]:
         content = table(path, key)
     else:
         raise ValueError("its name must end in .pt, .npy, .csv or .txt")
-    labels = content
-    if isinstance(content, dict):
-        if key not in content:
-            raise ValueError(f"choose one of its parts with noise.key: {', '.join(map(str, content))}")
-        labels = content[key]
-    if isinstance(labels, list):
-        labels = [int(v) for v in labels]
-    labels = torch.as_tensor(labels)
-    if labels.is_floating_point() or labels.is_complex():
-        raise ValueError("labels must be whole numbers")
-    return labels.flatten().long(), content
+    if not isinstance(content, dict):
+        return indices(content), None
+    if key not in content:
+        raise ValueError(f"choose one of its parts with noise.key: {', '.join(map(str, content))}")
+    return indices(content[key]), indices(content["clean_label"]) if "clean_label" in content else None
 
 
 def build(path: str, key: str | None = None):
@@ -73,15 +75,14 @@ def build(path: str, key: str | None = None):
         if not file.is_file():
             raise UserError(f"noise/file: no labels there; looked for {file.absolute()}")
         try:
-            labels, content = read(file, key)
+            labels, clean = read(file, key)
         except (ValueError, IndexError, TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise UserError(f"noise/file: cannot use {file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
         if len(labels) != len(split):
             raise UserError(f"noise/file: {file} holds {len(labels)} labels; the training split has {len(split)} samples")
         if labels.min() < 0 or labels.max() >= classes:
             raise UserError(f"noise/file: {file} holds labels from {labels.min()} to {labels.max()}; the data's classes are 0 to {classes - 1}")
-        clean = content.get("clean_label") if isinstance(content, dict) else None
-        if clean is not None and not torch.equal(torch.as_tensor(clean).flatten().long(), split.y.cpu()):
+        if clean is not None and not torch.equal(clean, split.y.cpu()):
             raise UserError(f"noise/file: {file} has its samples in another order than the data: its clean_label differs from the data's labels")
         split.relabel(labels)
 

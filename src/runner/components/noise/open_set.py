@@ -64,6 +64,8 @@ def build(rate: float = 0.4, source: Literal["classes", "permuted", "uniform"] =
         wrong = torch.zeros(len(rows), dtype=torch.bool)
         wrong[torch.randperm(len(rows), generator=generator)[: round(rate * len(rows))]] = True
         if source == "classes":
+            if wrong.any() and not len(pool):
+                raise UserError(f"noise=open_set: the training split has no sample of the {held} classes that leave the task; see data.train_size")
             labels = split.y[rows]
             taken = rows.clone()
             taken[wrong] = pool[torch.randint(len(pool), (int(wrong.sum()),), generator=generator)]
