@@ -27,6 +27,7 @@ class RDCR:
     def __init__(self, rotation, consistency, share, decay, ramp):
         self.rotation, self.consistency, self.share, self.decay, self.ramp = rotation, consistency, share, decay, ramp
         self.teacher: dict[str, torch.Tensor] = {}
+        self.restarts = self.begun = 0  # of the training, and the step at which the teacher began
 
     def setup(self, state):
         last = classifier(state.model, "learner/rdcr")
@@ -54,8 +55,8 @@ class RDCR:
         return weights[f"{name}.weight"], weights.get(f"{name}.bias")
 
     def compute(self, state, batch):
-        if not self.teacher:
-            self.teacher = state.weights()
+        if not self.teacher or self.restarts != state.restarts:
+            self.teacher, self.restarts, self.begun = state.weights(), state.restarts, state.step
         turns = 4 if self.rotation or self.consistency else 1
         turned, z = self.read(state, torch.cat([batch.x.rot90(k, (-2, -1)) for k in range(turns)]))
         batch.z = z[: len(batch.i)]
@@ -64,7 +65,7 @@ class RDCR:
             angle = torch.arange(4, device=z.device).repeat_interleave(len(batch.i))
             losses = losses + self.rotation * F.cross_entropy(self.turn(turned), angle, reduction="none").view(4, -1).mean(0)
         length = state.clock.steps(self.ramp)
-        weight = self.consistency * math.exp(-5 * (1 - min(1.0, state.step / length)) ** 2 if length else 0.0)
+        weight = self.consistency * math.exp(-5 * (1 - min(1.0, (state.step - self.begun) / length)) ** 2 if length else 0.0)
         if not weight:
             return losses
         with torch.no_grad():
@@ -74,14 +75,15 @@ class RDCR:
     @torch.no_grad()
     def step_end(self, state):
         trained = dict(state.model.named_parameters())
-        decay = min(1 - 1 / (state.step + 2), self.decay)  # the true average until the running one is better
+        decay = min(1 - 1 / (state.step - self.begun + 2), self.decay)  # the true average until the running one is better
         for name, value in state.model.state_dict().items():
             self.teacher[name].lerp_(value, 1 - decay) if name in trained else self.teacher[name].copy_(value)
         for name, mask in state.masks.items():
             self.teacher[name] *= mask
 
     def predict(self, state, x):
-        return self.read(state, x, self.teacher or None)[1]
+        known = self.teacher and self.restarts == state.restarts
+        return self.read(state, x, self.teacher if known else None)[1]
 
 
 def build(rotation: float = 1.0, consistency: float = 100.0, share: float = 0.5, decay: float = 0.97, ramp: Duration = "5ep"):
