@@ -84,6 +84,16 @@ def test_a_training_that_begins_anew_has_another_teacher():
     assert torch.equal(found, learner.compute(state, batch))  # the weight of the agreement rises again
 
 
+def test_the_teacher_of_layers_that_compute_their_weights():
+    tree = contracts.config("learner", "rdcr", {"decay": 0.8, "ramp": "0ep"}, duration="6it")
+    loop = contracts.start({**tree, "sparsity": {"name": "nm"}})
+    loop.run()
+    state, learner, x = loop.state, loop.components[0].object, loop.state.data.test.x[:5]
+    found = learner.predict(state, x)
+    state.load_weights(learner.teacher)
+    assert torch.equal(found, learner.read(state, x)[1])
+
+
 def test_turns_are_learned():
     loop, learner = started(rotation=1.0)
     loop.run()

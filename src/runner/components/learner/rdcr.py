@@ -43,16 +43,12 @@ class RDCR:
 
     def read(self, state, x, weights=None):
         """Features of the turn (B, cut) and class outputs (B, C), by the model or by other weights of it."""
-        last = classifier(state.model, "learner/rdcr")
-        with inputs(last) as seen:
+        last, head = classifier(state.model, "learner/rdcr"), []
+        look = lambda layer, given: head.append((layer.weight, layer.bias))  # as the layer has them in this call, also where it computes them
+        with inputs(last) as seen, last.register_forward_pre_hook(look):
             state.model(x) if weights is None else functional_call(state.model, weights, (x,))
-        matrix, bias = (last.weight, last.bias) if weights is None else self.head(state, weights)
+        matrix, bias = head[0]
         return seen[0][:, : self.cut], F.linear(seen[0][:, self.cut :], matrix[:, self.cut :], bias)
-
-    def head(self, state, weights):
-        last = classifier(state.model, "learner/rdcr")
-        name = next(n for n, module in state.model.named_modules() if module is last)
-        return weights[f"{name}.weight"], weights.get(f"{name}.bias")
 
     def compute(self, state, batch):
         if not self.teacher or self.restarts != state.restarts:
