@@ -64,7 +64,8 @@ class NMTune:
         known, train = self.known[batch.i], state.data.train
         if not known.all():
             batch = batch.take(known if known.any() else slice(0, 1))
-            batch.w = None if known.any() else torch.zeros(1, device=batch.x.device)
+            if not known.any():
+                batch.w = torch.zeros(1, device=batch.x.device)
         batch.t = batch.y if train.clean is None else train.clean[batch.i]
         return batch
 
