@@ -58,6 +58,28 @@ def test_soft_labels_follow_prototypes_within_what_the_bag_allows():
     assert not torch.equal(state.per_sample["ins"], start)
 
 
+def test_the_key_encoder_follows_once_a_step():
+    learner = ins.build(queue=16, width=4, key_decay=0.75)
+    state = loop(learner=part(learner, "learner/ins")).state
+    first, batch = state.weights(), state.data.train.fetch(torch.arange(8))
+    with torch.no_grad():
+        for p in state.model.parameters():
+            p += 1
+    for piece in batch.chunk(2):  # as with trainer.accumulate=2
+        learner.compute(state, piece)
+    state.replay = True  # and for an optimizer that looks twice
+    learner.compute(state, batch)
+    key = dict(learner.key.named_parameters())
+    assert all(torch.allclose(p, first[name] + 0.25, atol=1e-6) for name, p in key.items())
+    state.step = 1
+    learner.compute(state, batch)
+    assert all(torch.allclose(p, first[name] + 0.4375, atol=1e-6) for name, p in key.items())
+    state.load_weights(first, anew=True)
+    state.step = 2
+    learner.compute(state, batch)
+    assert all(torch.equal(p, first[name]) for name, p in key.items())
+
+
 def test_the_loss_of_bags_is_that_of_their_highest_scores():
     learner = ins.build(queue=16, width=4, bag=0.5)
     state = loop(learner=part(learner, "learner/ins")).state
