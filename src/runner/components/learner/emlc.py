@@ -40,9 +40,10 @@ def meta_term(state, z, losses, targets, clean, lr):
     trained = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
     buffers = {name: b.clone() for name, b in state.model.named_buffers()}  # the virtual step leaves running statistics alone
     slopes = torch.autograd.grad(losses.mean(), list(trained.values()), retain_graph=True)
-    moved = {name: (p - lr * g).detach().requires_grad_() for (name, p), g in zip(trained.items(), slopes, strict=True)}
+    kept = [state.masks.get(name, 1.0) for name in trained]  # masked weights do not move, as in a step of the run
+    moved = {name: ((p - lr * g) * m).detach().requires_grad_() for (name, p), g, m in zip(trained.items(), slopes, kept, strict=True)}
     loss = state.loss(functional_call(state.model, (moved, buffers), (clean.x,)), clean.y).mean()
-    along = torch.autograd.grad(loss, list(moved.values()))
+    along = [g * m for g, m in zip(torch.autograd.grad(loss, list(moved.values())), kept, strict=True)]
     dummy = torch.zeros_like(z, requires_grad=True)  # the derivative along a direction is the gradient of a gradient that is linear in it
     back = torch.autograd.grad(z.log_softmax(-1), list(trained.values()), dummy, create_graph=True)
     (change,) = torch.autograd.grad(back, dummy, along, retain_graph=True)
