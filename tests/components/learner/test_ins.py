@@ -5,6 +5,7 @@ import torch
 from small import loop, part
 from torch.nn import functional as F
 
+from runner import UserError, contracts
 from runner.components.learner import ins
 
 
@@ -90,3 +91,9 @@ def test_the_loss_of_bags_is_that_of_their_highest_scores():
     top = (z[:, 1:].amax(1) - z[:, 0]).argmax()
     found = learner.bags(state, state.data.train.fetch(torch.tensor([12, 17])))
     assert found.item() == pytest.approx(0.5 * F.cross_entropy(z[top], torch.tensor(2)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("learner", ["ins", "nmtune"])
+def test_what_changes_labels_is_refused_where_targets_are_the_learners_own(learner):
+    with pytest.raises(UserError, match="both own 'targets'"):
+        contracts.start({**contracts.config("learner", learner), "with": {"robustft": {"name": "robustft"}}})

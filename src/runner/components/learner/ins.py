@@ -18,7 +18,7 @@ CARD = card(
     off={"warmup": "0ep", "contrast": 0.0, "bag": 0.0, "memory": 1.0},
     close=True,
     tasks=("classification",),
-    owns=("loss",),
+    owns=("loss", "targets"),
 )
 
 

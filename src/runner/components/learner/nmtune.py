@@ -16,7 +16,7 @@ CARD = card(
     source="Chen et al. 2024, equations 3 to 6; authors' code Hhhhhhao/Noisy-Model-Learning, src/models/nml_tune.py and args.py "
     "(weights 1, 0.04, 0.001; mean of the five largest shares)",
     rung={"batch": "target"},
-    owns=("phases",),
+    owns=("phases", "targets"),
     tasks=("classification",),
 )
 
