@@ -97,3 +97,8 @@ def test_the_loss_of_bags_is_that_of_their_highest_scores():
 def test_what_changes_labels_is_refused_where_targets_are_the_learners_own(learner):
     with pytest.raises(UserError, match="both own 'targets'"):
         contracts.start({**contracts.config("learner", learner), "with": {"robustft": {"name": "robustft"}}})
+
+
+def test_mixed_samples_are_refused():
+    with pytest.raises(UserError, match="mixes them"):
+        contracts.start({**contracts.config("learner", "ins"), "with": {"mixup": {"name": "mixup"}}}).run()

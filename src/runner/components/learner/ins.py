@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from runner import Duration, card
+from runner import Duration, UserError, card
 from runner.components._features import classifier, inputs
 from runner.core.data import LoadedSplit
-from runner.core.targets import soft
+from runner.core.targets import is_hard, soft
 
 CARD = card(
     paper="ins2023",
@@ -88,6 +88,8 @@ class INS:
                 a.lerp_(b, share)
 
     def compute(self, state, batch):
+        if not is_hard(batch.t) and is_hard(batch.y):
+            raise UserError("learner/ins has targets of its own for the samples as they are: it does not go with what mixes them, as mixup")
         batch.z, q = self.both(state.model, self.head, batch.x)
         if not self.contrast and self.memory == 1:
             return state.loss(batch.z, batch.t) + self.bags(state, batch)
