@@ -107,9 +107,8 @@ class Pls:
         same = (c[:, None] == c).float()
         same = same / same.sum(1, keepdim=True)
         losses = losses + mix(lambda rows: classmates(one, other, same[rows], self.temperature))
-        if not self.balance:  # also where a class has no chance at all, whose logarithm is infinite
-            return losses
-        return losses - self.balance * (batch.z.float().softmax(-1).mean(0) * batch.z.shape[-1]).log().mean()
+        share = batch.z.float().softmax(-1).mean(0) * batch.z.shape[-1]
+        return losses - self.balance * share.log().mean() if self.balance else losses  # a class may have no chance at all
 
     @torch.no_grad()
     def guess(self, state, batch):
