@@ -55,6 +55,16 @@ def test_the_second_training_is_evaluated_like_the_first(name, options):
     assert all(torch.allclose(first, again, atol=1e-5) for first, again in zip(seen[:10], seen[10:], strict=True))
 
 
+def test_the_second_training_has_a_teacher_of_its_own():
+    learner, seen = importlib.import_module("runner.components.learner.mean_teacher").build(weight=20.0, decay=0.9, ramp="5it", sigma=0.0), []
+    again = small.part(Again(), "with/again", owns=("phases",))
+    made = small.loop(again, learner=small.part(learner, "learner/mean_teacher", rung={"step_end": "average"}), duration="20it", n=8)
+    x = made.state.data.test.x
+    made.run(lambda loop: seen.append(loop.state.predict(x).detach()))
+    assert not torch.allclose(seen[0], seen[9], atol=1e-2)
+    assert all(torch.allclose(first, second, atol=1e-5) for first, second in zip(seen[:10], seen[10:], strict=True))
+
+
 def test_the_best_weights_are_those_of_the_last_training():
     hook = build["early_stopping"](holdout=0.2)
     made = small.loop(small.part(hook, "with/early_stopping", **CARDS["early_stopping"]), small.part(Again(), "with/again", owns=("phases",)), duration="20it")

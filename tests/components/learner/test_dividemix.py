@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from runner import contracts
 from runner.components.learner._mixture import halves, lower_component
-from runner.components.learner.dividemix import sharpen
+from runner.components.learner._sharpening import sharpened
 
 
 def losses_of(seed, right, wrong, gap):
@@ -38,7 +38,9 @@ def test_equal_losses_are_all_trusted():
 
 
 def test_sharpening_by_hand():
-    assert torch.allclose(sharpen(torch.tensor([[0.5, 0.3, 0.2]]), 0.5), torch.tensor([[25.0, 9.0, 4.0]]) / 38)
+    p = torch.tensor([[0.5, 0.3, 0.2]])
+    assert torch.allclose(sharpened(p, 2), torch.tensor([[25.0, 9.0, 4.0]]) / 38)
+    assert torch.equal(sharpened(p, 500), torch.tensor([[1.0, 0.0, 0.0]]))  # 0.5^500 is 0 in float32
 
 
 def started(**options):

@@ -17,17 +17,21 @@ def batch(n, seed, classes=3, inputs=4):
     return Batch(torch.randn(n, inputs, generator=g, dtype=torch.double), torch.randint(classes, (n,), generator=g), torch.arange(n))
 
 
-def test_meta_gradient_against_finite_differences():
-    """For a softmax regression a step on targets t moves the weights by lr x (t - p)^T / B."""
+@pytest.mark.parametrize("masked", [False, True])
+def test_meta_gradient_against_finite_differences(masked):
+    """For a softmax regression a step on targets t moves the weights by lr x (t - p)^T / B, those that are not masked."""
     torch.manual_seed(0)
-    model, train, clean, lr = nn.Linear(4, 3).double(), batch(5, 1), batch(6, 2), 0.7
-    state = SimpleNamespace(model=model, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
+    model, train, clean, lr, mask = nn.Linear(4, 3).double(), batch(5, 1), batch(6, 2), 0.7, torch.ones(3, 4).double()
+    if masked:
+        mask[0, 1:] = 0
+        model.weight.data *= mask
+    state = SimpleNamespace(model=model, masks={"weight": mask} if masked else {}, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
     targets = torch.rand(5, 3, dtype=torch.double, generator=torch.Generator().manual_seed(3)).softmax(-1).requires_grad_()
 
     @torch.no_grad()
     def after(t):
         error = ((train.x @ model.weight.T + model.bias).softmax(1) - t) / 5
-        weight, bias = model.weight - lr * error.T @ train.x, model.bias - lr * error.sum(0)
+        weight, bias = model.weight - lr * mask * (error.T @ train.x), model.bias - lr * error.sum(0)
         return float(F.cross_entropy(clean.x @ weight.T + bias, clean.y))
 
     z = model(train.x)

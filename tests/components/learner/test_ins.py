@@ -5,6 +5,7 @@ import torch
 from small import loop, part
 from torch.nn import functional as F
 
+from runner import UserError, contracts
 from runner.components.learner import ins
 
 
@@ -58,6 +59,28 @@ def test_soft_labels_follow_prototypes_within_what_the_bag_allows():
     assert not torch.equal(state.per_sample["ins"], start)
 
 
+def test_the_key_encoder_follows_once_a_step():
+    learner = ins.build(queue=16, width=4, key_decay=0.75)
+    state = loop(learner=part(learner, "learner/ins")).state
+    first, batch = state.weights(), state.data.train.fetch(torch.arange(8))
+    with torch.no_grad():
+        for p in state.model.parameters():
+            p += 1
+    for piece in batch.chunk(2):  # as with trainer.accumulate=2
+        learner.compute(state, piece)
+    state.replay = True  # and for an optimizer that looks twice
+    learner.compute(state, batch)
+    key = dict(learner.key.named_parameters())
+    assert all(torch.allclose(p, first[name] + 0.25, atol=1e-6) for name, p in key.items())
+    state.step = 1
+    learner.compute(state, batch)
+    assert all(torch.allclose(p, first[name] + 0.4375, atol=1e-6) for name, p in key.items())
+    state.load_weights(first, anew=True)
+    state.step = 2
+    learner.compute(state, batch)
+    assert all(torch.equal(p, first[name]) for name, p in key.items())
+
+
 def test_the_loss_of_bags_is_that_of_their_highest_scores():
     learner = ins.build(queue=16, width=4, bag=0.5)
     state = loop(learner=part(learner, "learner/ins")).state
@@ -68,3 +91,14 @@ def test_the_loss_of_bags_is_that_of_their_highest_scores():
     top = (z[:, 1:].amax(1) - z[:, 0]).argmax()
     found = learner.bags(state, state.data.train.fetch(torch.tensor([12, 17])))
     assert found.item() == pytest.approx(0.5 * F.cross_entropy(z[top], torch.tensor(2)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("learner", ["ins", "nmtune"])
+def test_what_changes_labels_is_refused_where_targets_are_the_learners_own(learner):
+    with pytest.raises(UserError, match="both own 'targets'"):
+        contracts.start({**contracts.config("learner", learner), "with": {"robustft": {"name": "robustft"}}})
+
+
+def test_mixed_samples_are_refused():
+    with pytest.raises(UserError, match="mixes them"):
+        contracts.start({**contracts.config("learner", "ins"), "with": {"mixup": {"name": "mixup"}}}).run()

@@ -15,20 +15,24 @@ def batch(n, seed, classes=3, inputs=4):
     return Batch(torch.randn(n, inputs, generator=g, dtype=torch.double), torch.randint(classes, (n,), generator=g), torch.arange(n))
 
 
-def test_meta_gradient_against_finite_differences():
+@pytest.mark.parametrize("masked", [False, True])
+def test_meta_gradient_against_finite_differences(masked):
     """The virtual step is written out for a softmax regression: its gradient is x (p - y)^T, so no automatic differentiation is involved."""
     torch.manual_seed(0)
-    model = nn.Linear(4, 3).double()
+    model, mask = nn.Linear(4, 3).double(), torch.ones(3, 4).double()
+    if masked:
+        mask[0, 1:] = 0
+        model.weight.data *= mask
     weigh = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1), nn.Sigmoid()).double()
     train, meta, lr = batch(9, 1), batch(6, 2), 0.7
-    state = SimpleNamespace(model=model, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
+    state = SimpleNamespace(model=model, masks={"weight": mask} if masked else {}, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
 
     @torch.no_grad()
     def meta_loss():
         p = (train.x @ model.weight.T + model.bias).softmax(1)
         losses = -p[torch.arange(9), train.y].log()
         error = weigh(losses[:, None]) * (p - torch.eye(3, dtype=torch.double)[train.y]) / 9
-        weight, bias = model.weight - lr * error.T @ train.x, model.bias - lr * error.sum(0)
+        weight, bias = model.weight - lr * mask * (error.T @ train.x), model.bias - lr * error.sum(0)
         q = (meta.x @ weight.T + bias).softmax(1)
         return float(-q[torch.arange(6), meta.y].log().mean())
 
@@ -50,7 +54,7 @@ def test_virtual_steps_leave_running_statistics_and_weights_alone():
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     weigh = nn.Sequential(nn.Linear(1, 1), nn.Sigmoid()).double()
-    state = SimpleNamespace(model=model, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
+    state = SimpleNamespace(model=model, masks={}, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
     meta_gradient(state, weigh, batch(9, 1), batch(6, 2), 0.1)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())

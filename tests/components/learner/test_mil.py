@@ -7,6 +7,7 @@ import torch
 from small import loop, part
 from torch.nn import functional as F
 
+from runner import UserError
 from runner.components.learner.mil import build
 
 BAG = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1] * 5)
@@ -72,6 +73,13 @@ def test_without_bags_each_sample_is_one():
     batch = learner.batch(state, state.data.train.fetch(torch.arange(8)))
     assert len(batch.i) == 5
     assert torch.allclose(learner.compute(state, batch), F.cross_entropy(state.model(batch.x), batch.y, reduction="none"))
+
+
+def test_pieces_that_cut_bags_are_refused():
+    halves = {"duration": "1it", "accumulate": 2}
+    with pytest.raises(UserError, match="whole bags"):
+        loop(learner=part(WithBags(build("mean", bags=3)), "learner/mil", rung={"batch": "select"}), **halves).run()
+    loop(learner=part(build("mean"), "learner/mil", rung={"batch": "select"}), **halves).run()  # a sample is a bag here
 
 
 def test_bags_count_the_same_whatever_their_size():

@@ -68,6 +68,9 @@ def test_k_follows_its_distribution_and_is_one_for_a_batch():
     want = torch.tensor([0.0, *(2.718281828 ** (-((k / 3) ** 2)) for k in range(1, D + 1))])
     want /= want.sum()
     assert ((counts / 6000 - want).abs() <= 4.5 * (want * (1 - want) / 6000).sqrt()).all()
+    learner, state, batch = setting(sigma=0.05)
+    learner.batch(state, batch)
+    assert learner.drawn == 1
     learner, state, batch = setting(sigma=0.0)
     learner.batch(state, batch)
     assert learner.drawn == D

@@ -55,6 +55,9 @@ def test_the_network_stands_still_while_the_classifier_learns_true_labels():
     assert learner.known[batch.i].all()
     assert torch.equal(batch.t, state.data.train.clean[batch.i])
     assert torch.equal(batch.y, state.data.train.y[batch.i])
+    left_out = state.data.train.fetch(torch.arange(8))
+    left_out.w = torch.zeros(8)  # as a hook before it weighs samples that it holds out
+    assert torch.equal(learner.batch(state, left_out).w, torch.zeros(len(batch.i)))
 
 
 def test_what_is_predicted():

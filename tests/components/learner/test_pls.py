@@ -100,6 +100,14 @@ def test_detection_from_the_losses(detect):
     assert not torch.equal(hyperplane(x, hard) > 0.5, hard)
 
 
+def test_without_balance_a_class_may_have_no_chance_at_all():
+    learner, state, batch = begun(balance=0.0)
+    with torch.no_grad():
+        learner.last.bias[3] = -1000.0
+    learner.compute(state, batch).mean().backward()
+    assert all(p.grad.isfinite().all() for p in state.model.parameters())
+
+
 def test_a_step_by_hand():
     learner, state, batch = begun(alpha=0.0, balance=0.5)
     g = torch.Generator().manual_seed(3)

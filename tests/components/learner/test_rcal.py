@@ -68,6 +68,16 @@ def test_statistics_and_what_the_smallest_class_borrows():
     assert root.square().flatten().tolist() == pytest.approx((covariance + 0.25).flatten().tolist())
 
 
+def test_classes_without_samples_neither_borrow_nor_lend():
+    means, covariances = torch.tensor([[0.0], [0.0], [3.0], [1.0]]), torch.tensor([0.0, 0.0, 1.0, 2.0])[:, None, None]
+    sizes = torch.tensor([0.0, 0.0, 8.0, 4.0])  # the nearest mean to 1 is that of a class that nobody has
+    mean, covariance = borrowed(means, covariances, sizes, tail=1, q=1, keep=0.5)
+    assert mean.flatten().tolist() == [0, 0, 3, 2]
+    assert covariance.flatten().tolist() == [0, 0, 1, 1.5]
+    alone = borrowed(means[:3], covariances[:3], sizes[:3], tail=3, q=1, keep=0.5)
+    assert all(torch.equal(found, given[:3]) for found, given in zip(alone, (means, covariances), strict=True))
+
+
 def test_contrast_in_closed_form():
     views = torch.eye(4) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None]  # lengths do not matter
     expected = math.log(1 + 6 * math.exp(-1 / 0.5))  # six views of other samples, all at a right angle

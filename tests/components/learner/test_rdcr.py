@@ -71,6 +71,29 @@ def test_the_teacher_is_the_running_average_and_predicts():
     assert torch.allclose(found, features(state.model, x)[:, cut:] @ last.weight[:, cut:].T + last.bias, atol=1e-5)
 
 
+def test_a_training_that_begins_anew_has_another_teacher():
+    loop, learner = started(decay=0.9, ramp="4it")
+    state, first = loop.state, loop.state.weights()
+    loop.run()
+    batch = state.data.train.fetch(torch.arange(4))
+    state.load_weights(first, anew=True)
+    assert torch.equal(learner.predict(state, batch.x), learner.read(state, batch.x)[1])
+    found = learner.compute(state, batch)
+    assert all(torch.equal(learner.teacher[name], w) for name, w in first.items())
+    state.step = learner.begun = 0
+    assert torch.equal(found, learner.compute(state, batch))  # the weight of the agreement rises again
+
+
+def test_the_teacher_of_layers_that_compute_their_weights():
+    tree = contracts.config("learner", "rdcr", {"decay": 0.8, "ramp": "0ep"}, duration="6it")
+    loop = contracts.start({**tree, "sparsity": {"name": "nm"}})
+    loop.run()
+    state, learner, x = loop.state, loop.components[0].object, loop.state.data.test.x[:5]
+    found = learner.predict(state, x)
+    state.load_weights(learner.teacher)
+    assert torch.equal(found, learner.read(state, x)[1])
+
+
 def test_turns_are_learned():
     loop, learner = started(rotation=1.0)
     loop.run()

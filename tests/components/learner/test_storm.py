@@ -41,7 +41,7 @@ def test_gradient_against_finite_differences(path):
     model, storm = nn.Linear(4, 3).double(), Storm(5, 0.1, 0.0, 6, path)
     storm.network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
     train, other, lr = batch(9, 1), batch(6, 2), 0.7
-    state = SimpleNamespace(model=model, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
+    state = SimpleNamespace(model=model, masks={}, loss=lambda z, t: F.cross_entropy(z, t, reduction="none"))
 
     @torch.no_grad()
     def weighted(z, y):

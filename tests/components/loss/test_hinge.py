@@ -28,3 +28,12 @@ def test_a_single_class_costs_nothing_and_many_take_no_square():
     z[..., 7], z[..., 9] = 30.0, 29.0
     target = torch.tensor([[7, 9, 0]] * 2)
     assert torch.allclose(loss(z, target), torch.stack([torch.zeros(2), torch.full((2,), 2.0), 31 - z[:, 2, 0]], -1))
+
+
+def test_a_class_that_is_absent():
+    logits = torch.tensor([[1.0, 1.5, -torch.inf]], requires_grad=True)
+    hard, soft = build()(logits, torch.tensor([0])), build()(logits, torch.tensor([[1.0, 0.0, 0.0]]))
+    assert hard.item() == soft.item() == 1.5
+    assert build()(logits, torch.tensor([[0.5, 0.5, 0.0]])).item() == (1.5 + 0.5) / 2
+    (slopes,) = torch.autograd.grad(soft.sum(), logits)
+    assert slopes.tolist() == [[-1.0, 1.0, 0.0]]

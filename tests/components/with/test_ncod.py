@@ -57,6 +57,15 @@ def test_loss_and_u_by_hand():
     assert torch.equal(before, state.per_sample["ncod/u"])
 
 
+def test_it_needs_features_of_the_batch():
+    state, hook = made()
+    batch = batch_of(state, [[0.2, 0.3, 0.5]], [0])
+    for features in (None, torch.ones(4, 8)):
+        hook.features = features
+        with pytest.raises(UserError, match="no features of this batch"):
+            hook.losses(state, torch.zeros(1), batch)
+
+
 def test_gradient_vanishes_where_u_explains_the_label():
     """d/dz of -log(p + u) is p / (p + u) times that of cross entropy."""
     state, hook = made(centroids=False)

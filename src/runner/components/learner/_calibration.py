@@ -36,8 +36,12 @@ def statistics(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor, Tens
 
 
 def borrowed(means: Tensor, covariances: Tensor, sizes: Tensor, tail: int, q: int, keep: float) -> tuple[Tensor, Tensor]:
-    """Of the `tail` smallest classes keep (own) + (1 - keep) (mean of the q nearest other classes, weighted by their sizes); the others as they are."""
-    order = sizes.argsort(stable=True)
+    """Of the `tail` smallest classes keep (own) + (1 - keep) (mean of the q nearest other classes, weighted by their sizes); the others as they are.
+
+    Classes that nothing is labelled with neither borrow nor lend; the largest one borrows from none.
+    """
+    order = sizes.argsort(stable=True)[(sizes == 0).sum() :]
+    tail = min(tail, len(order) - 1)
     small, large = order[:tail], order[tail:]
     means, covariances, own = means.clone(), covariances.clone(), (means, covariances)
     for c in small.tolist():

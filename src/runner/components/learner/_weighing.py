@@ -49,7 +49,8 @@ def tensors(model) -> tuple[dict, dict]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}, {name: b.clone() for name, b in model.named_buffers()}
 
 
-def moved(trained: dict, loss, lr: float) -> dict:
-    """The weights after a virtual step down the loss, through which gradients go."""
+def moved(trained: dict, loss, lr: float, masks: dict) -> dict:
+    """The weights after a virtual step down the loss, through which gradients go; masked ones do not move, as in a step of the run."""
     slopes = torch.autograd.grad(loss, list(trained.values()), create_graph=True, allow_unused=True)
-    return {name: p if g is None else p - lr * g for (name, p), g in zip(trained.items(), slopes, strict=True)}
+    after = {name: p if g is None else p - lr * g for (name, p), g in zip(trained.items(), slopes, strict=True)}
+    return after | {name: after[name] * mask for name, mask in masks.items() if name in after}

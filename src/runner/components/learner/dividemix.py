@@ -8,6 +8,7 @@ from runner import Duration, card
 from runner.components._selection import only
 from runner.components.learner._mixture import lower_component
 from runner.components.learner._selection import TwoNetworks
+from runner.components.learner._sharpening import sharpened
 from runner.core.data import LoadedSplit
 from runner.core.targets import soft
 
@@ -18,12 +19,6 @@ CARD = card(
     tasks=("classification",),
     owns=("loss", "outputs", "network", "eval-weights"),
 )
-
-
-def sharpen(p, temperature):
-    """p^(1 / T), normalised."""
-    p = p ** (1 / temperature)
-    return p / p.sum(-1, keepdim=True)
 
 
 class DivideMix(TwoNetworks):
@@ -74,7 +69,7 @@ class DivideMix(TwoNetworks):
             trust = state.per_sample["dividemix"][batch.i, 1 - k, None]  # the other network's
             labelled = trust > self.threshold
             goal = torch.where(labelled, trust * labels + (1 - trust) * guesses[k], (guesses[0] + guesses[1]) / 2)
-            losses = losses + self.mixmatch(state, net.train(), torch.cat(views), sharpen(goal, self.temperature), labelled[:, 0].float(), weight)
+            losses = losses + self.mixmatch(state, net.train(), torch.cat(views), sharpened(goal, 1 / self.temperature), labelled[:, 0].float(), weight)
         return losses
 
     def mixmatch(self, state, net, x, goal, labelled, weight):

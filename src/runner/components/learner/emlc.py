@@ -35,14 +35,15 @@ class Gate(nn.Module):
 def meta_term(state, z, losses, targets, clean, lr):
     """lr mean <t_i, c_i>, with c the change of the student's log-probabilities along the gradient of the clean loss after a step on the targets.
 
-    Its gradient with respect to the targets is that of the clean loss after that step, theta - lr grad.
+    Its gradient with respect to the targets is that of the clean loss after that step, theta - lr grad, where the losses are cross entropy.
     """
     trained = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
     buffers = {name: b.clone() for name, b in state.model.named_buffers()}  # the virtual step leaves running statistics alone
     slopes = torch.autograd.grad(losses.mean(), list(trained.values()), retain_graph=True)
-    moved = {name: (p - lr * g).detach().requires_grad_() for (name, p), g in zip(trained.items(), slopes, strict=True)}
+    kept = [state.masks.get(name, 1.0) for name in trained]  # masked weights do not move, as in a step of the run
+    moved = {name: ((p - lr * g) * m).detach().requires_grad_() for (name, p), g, m in zip(trained.items(), slopes, kept, strict=True)}
     loss = state.loss(functional_call(state.model, (moved, buffers), (clean.x,)), clean.y).mean()
-    along = torch.autograd.grad(loss, list(moved.values()))
+    along = [g * m for g, m in zip(torch.autograd.grad(loss, list(moved.values())), kept, strict=True)]
     dummy = torch.zeros_like(z, requires_grad=True)  # the derivative along a direction is the gradient of a gradient that is linear in it
     back = torch.autograd.grad(z.log_softmax(-1), list(trained.values()), dummy, create_graph=True)
     (change,) = torch.autograd.grad(back, dummy, along, retain_graph=True)
@@ -98,8 +99,8 @@ class EMLC:
 def build(weight: float = 1.0, width: int = 128, batch: int = 128):
     """loss(z, w y + (1 - w) softmax(teacher)), w a gate on the teacher's features and the label; clean samples teach the teacher, the gate and both together.
 
-    The teacher has a network of its own. It learns from a step of the student on its targets (by the exact gradient of the loss on clean samples after it),
-    from the clean labels, and the gate from clean samples of which every other one is given a wrong label.
+    The teacher has a network of its own. It learns from a step of the student on its targets (by the gradient of the loss on clean samples after it, exact
+    where the loss is cross entropy), from the clean labels, and the gate from clean samples of which every other one is given a wrong label.
 
     Args:
         weight: >= 0; of the meta gradient; 1 for that of a plain step, 1 / (1 - m) for what momentum m makes of it in the end.

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from runner import Duration, card
+from runner import Duration, UserError, card
 from runner.components._features import classifier, inputs
 from runner.core.data import LoadedSplit
-from runner.core.targets import soft
+from runner.core.targets import is_hard, soft
 
 CARD = card(
     paper="ins2023",
@@ -18,7 +18,7 @@ CARD = card(
     off={"warmup": "0ep", "contrast": 0.0, "bag": 0.0, "memory": 1.0},
     close=True,
     tasks=("classification",),
-    owns=("loss",),
+    owns=("loss", "targets"),
 )
 
 
@@ -45,6 +45,7 @@ class INS:
     def __init__(self, warmup, contrast, bag, memory, queue, width, temperature, key_decay, jitter):
         self.warmup, self.contrast, self.weight, self.memory, self.temperature = warmup, contrast, bag, memory, temperature
         self.size, self.width, self.key_decay, self.jitter = queue, width, key_decay, jitter
+        self.followed, self.restarts = -1, 0  # the step at which the key encoder has followed last, and how often the training had begun anew
 
     def setup(self, state):
         train, d = state.data.train, state.device
@@ -77,12 +78,18 @@ class INS:
 
     @torch.no_grad()
     def follow(self, state):
-        """The key encoder is a running mean of the network."""
+        """The key encoder is a running mean of the network, which it follows once a step, and takes over where a training begins anew."""
+        if self.followed == state.step:
+            return
+        share = 1 - self.key_decay if self.restarts == state.restarts else 1.0
+        self.followed, self.restarts = state.step, state.restarts
         for mine, its in ((self.key, state.model), (self.key_head, self.head)):
             for a, b in zip(mine.parameters(), its.parameters(), strict=True):
-                a.lerp_(b, 1 - self.key_decay)
+                a.lerp_(b, share)
 
     def compute(self, state, batch):
+        if not is_hard(batch.t) and is_hard(batch.y):
+            raise UserError("learner/ins has targets of its own for the samples as they are: it does not go with what mixes them, as mixup")
         batch.z, q = self.both(state.model, self.head, batch.x)
         if not self.contrast and self.memory == 1:
             return state.loss(batch.z, batch.t) + self.bags(state, batch)

@@ -22,18 +22,19 @@ class MeanTeacher:
     def __init__(self, weight, decay, ramp, sigma):
         self.weight, self.decay, self.ramp, self.sigma = weight, decay, ramp, sigma
         self.teacher: dict[str, torch.Tensor] = {}
+        self.restarts = self.begun = 0  # of the training, and the step at which the teacher began
 
     def noisy(self, state, x):
         """One of two independent perturbations of the inputs."""
         return x + self.sigma * torch.randn(x.shape, generator=state.rng("learner/mean_teacher")).to(x) if self.sigma else x
 
     def compute(self, state, batch):
-        if not self.teacher:
-            self.teacher = state.weights()
+        if not self.teacher or self.restarts != state.restarts:
+            self.teacher, self.restarts, self.begun = state.weights(), state.restarts, state.step
         batch.z = state.model(self.noisy(state, batch.x))
         losses = state.loss(batch.z, batch.t)
         length = state.clock.steps(self.ramp)
-        weight = self.weight * math.exp(-5 * (1 - min(1.0, state.step / length)) ** 2 if length else 0.0)
+        weight = self.weight * math.exp(-5 * (1 - min(1.0, (state.step - self.begun) / length)) ** 2 if length else 0.0)
         if not weight:
             return losses
         with torch.no_grad():
@@ -43,7 +44,7 @@ class MeanTeacher:
     @torch.no_grad()
     def step_end(self, state):
         trained = dict(state.model.named_parameters())
-        decay = min(1 - 1 / (state.step + 2), self.decay)  # the true average until the running one is better
+        decay = min(1 - 1 / (state.step - self.begun + 2), self.decay)  # the true average until the running one is better
         for name, value in state.model.state_dict().items():
             mean = self.teacher[name]
             mean.lerp_(value, 1 - decay) if name in trained else mean.copy_(value)
@@ -51,7 +52,8 @@ class MeanTeacher:
             self.teacher[name] *= mask
 
     def predict(self, state, x):
-        return functional_call(state.model, self.teacher, (x,)) if self.teacher else state.model(x)
+        known = self.teacher and self.restarts == state.restarts
+        return functional_call(state.model, self.teacher, (x,)) if known else state.model(x)
 
 
 def build(weight: float = 100.0, decay: float = 0.97, ramp: Duration = "5ep", sigma: float = 0.15):

@@ -22,7 +22,7 @@ def meta_gradient(state, weigh: nn.Module, batch, meta, lr: float) -> tuple:
     trained, buffers = tensors(state.model)
     losses = state.loss(functional_call(state.model, (trained, buffers), (batch.x,)), batch.t)
     weighted = (weigh(losses.detach().unsqueeze(-1)).squeeze(-1) * losses).mean()
-    loss = state.loss(functional_call(state.model, (moved(trained, weighted, lr), buffers), (meta.x,)), meta.y).mean()
+    loss = state.loss(functional_call(state.model, (moved(trained, weighted, lr, state.masks), buffers), (meta.x,)), meta.y).mean()
     return torch.autograd.grad(loss, list(weigh.parameters()))
 
 

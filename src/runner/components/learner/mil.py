@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from runner import card
+from runner import UserError, card
 from runner.components._features import classifier, inputs
 from runner.core.data import LoadedSplit
 
@@ -73,6 +73,8 @@ class MIL:
         features, z, attention = self.outputs(state, batch.x)
         batch.z = z
         bags, bag = self.bag[batch.i].unique(return_inverse=True)
+        if state.batch is not None and len(batch.i) < len(state.batch.i) and torch.isin(self.bag[state.batch.i], bags).sum() > len(batch.i):
+            raise UserError("learner/mil pools whole bags, but the pieces of a batch cut them; use trainer.accumulate=1 and one process")
         first = torch.stack([(bag == b).nonzero()[0, 0] for b in range(len(bags))])
         return state.loss(self.pooled(state, features, z, attention, bag, len(bags)), batch.t[first])[bag]
 

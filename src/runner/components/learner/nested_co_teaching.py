@@ -49,6 +49,8 @@ class NestedCoTeaching(TwoNetworks):
                 raise UserError(f"learner.units={self.units} is more than the {d} features of the model")
             self.used = self.units
         self.chances = torch.exp(-((torch.arange(1, d + 1) / self.sigma) ** 2)) if self.sigma else None
+        if self.sigma:
+            self.chances[0].clamp_min_(torch.finfo().tiny)  # with a small sigma all are 0 in float32: k is 1
 
     def share(self, state):
         return 1.0 if state.step < state.clock.steps(self.pretraining) else super().share(state)

@@ -16,7 +16,7 @@ CARD = card(
     source="Chen et al. 2024, equations 3 to 6; authors' code Hhhhhhao/Noisy-Model-Learning, src/models/nml_tune.py and args.py "
     "(weights 1, 0.04, 0.001; mean of the five largest shares)",
     rung={"batch": "target"},
-    owns=("phases",),
+    owns=("phases", "targets"),
     tasks=("classification",),
 )
 
@@ -64,7 +64,8 @@ class NMTune:
         known, train = self.known[batch.i], state.data.train
         if not known.all():
             batch = batch.take(known if known.any() else slice(0, 1))
-            batch.w = None if known.any() else torch.zeros(1, device=batch.x.device)
+            if not known.any():
+                batch.w = torch.zeros(1, device=batch.x.device)
         batch.t = batch.y if train.clean is None else train.clean[batch.i]
         return batch
 

@@ -11,6 +11,7 @@ from runner.components._features import classifier, inputs
 from runner.components._selection import only
 from runner.components.learner._contrast import another_view, classmates, hyperplane, mixing, pairs, scaled
 from runner.components.learner._mixture import lower_component
+from runner.components.learner._sharpening import sharpened
 from runner.core.phases import Phase
 from runner.core.targets import soft
 
@@ -106,13 +107,13 @@ class Pls:
         same = (c[:, None] == c).float()
         same = same / same.sum(1, keepdim=True)
         losses = losses + mix(lambda rows: classmates(one, other, same[rows], self.temperature))
-        return losses - self.balance * (batch.z.float().softmax(-1).mean(0) * batch.z.shape[-1]).log().mean()
+        share = batch.z.float().softmax(-1).mean(0) * batch.z.shape[-1]
+        return losses - self.balance * share.log().mean() if self.balance else losses  # a class may have no chance at all
 
     @torch.no_grad()
     def guess(self, state, batch):
         """The sharpened prediction (B, C) for another view."""
-        p = state.model(another_view(state, batch, self.shift, VIEWS)).float().softmax(-1) ** self.gamma
-        p = p / p.sum(-1, keepdim=True)
+        p = sharpened(state.model(another_view(state, batch, self.shift, VIEWS)).float().softmax(-1), self.gamma)
         if not state.replay:
             state.per_sample["guess"][batch.i] = p
         return p

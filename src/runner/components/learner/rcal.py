@@ -68,7 +68,7 @@ class RCAL:
         features = torch.cat([self.features(state, batch.x).float() for batch in passes])
         inside = inliers(features, train.y, classes, self.neighbours, self.limit)
         means, covariances, sizes = statistics(features[inside], train.y[inside], classes)
-        means, covariances = borrowed(means, covariances, sizes, min(self.tail, classes - 1), self.nearest, self.keep)
+        means, covariances = borrowed(means, covariances, sizes, self.tail, self.nearest, self.keep)
         counts = train.y.bincount(minlength=classes)
         spread = features.var(0).sum() + 1e-8
         self.known = {

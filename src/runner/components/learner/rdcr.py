@@ -27,6 +27,7 @@ class RDCR:
     def __init__(self, rotation, consistency, share, decay, ramp):
         self.rotation, self.consistency, self.share, self.decay, self.ramp = rotation, consistency, share, decay, ramp
         self.teacher: dict[str, torch.Tensor] = {}
+        self.restarts = self.begun = 0  # of the training, and the step at which the teacher began
 
     def setup(self, state):
         last = classifier(state.model, "learner/rdcr")
@@ -42,20 +43,16 @@ class RDCR:
 
     def read(self, state, x, weights=None):
         """Features of the turn (B, cut) and class outputs (B, C), by the model or by other weights of it."""
-        last = classifier(state.model, "learner/rdcr")
-        with inputs(last) as seen:
+        last, head = classifier(state.model, "learner/rdcr"), []
+        look = lambda layer, given: head.append((layer.weight, layer.bias))  # as the layer has them in this call, also where it computes them
+        with inputs(last) as seen, last.register_forward_pre_hook(look):
             state.model(x) if weights is None else functional_call(state.model, weights, (x,))
-        matrix, bias = (last.weight, last.bias) if weights is None else self.head(state, weights)
+        matrix, bias = head[0]
         return seen[0][:, : self.cut], F.linear(seen[0][:, self.cut :], matrix[:, self.cut :], bias)
 
-    def head(self, state, weights):
-        last = classifier(state.model, "learner/rdcr")
-        name = next(n for n, module in state.model.named_modules() if module is last)
-        return weights[f"{name}.weight"], weights.get(f"{name}.bias")
-
     def compute(self, state, batch):
-        if not self.teacher:
-            self.teacher = state.weights()
+        if not self.teacher or self.restarts != state.restarts:
+            self.teacher, self.restarts, self.begun = state.weights(), state.restarts, state.step
         turns = 4 if self.rotation or self.consistency else 1
         turned, z = self.read(state, torch.cat([batch.x.rot90(k, (-2, -1)) for k in range(turns)]))
         batch.z = z[: len(batch.i)]
@@ -64,7 +61,7 @@ class RDCR:
             angle = torch.arange(4, device=z.device).repeat_interleave(len(batch.i))
             losses = losses + self.rotation * F.cross_entropy(self.turn(turned), angle, reduction="none").view(4, -1).mean(0)
         length = state.clock.steps(self.ramp)
-        weight = self.consistency * math.exp(-5 * (1 - min(1.0, state.step / length)) ** 2 if length else 0.0)
+        weight = self.consistency * math.exp(-5 * (1 - min(1.0, (state.step - self.begun) / length)) ** 2 if length else 0.0)
         if not weight:
             return losses
         with torch.no_grad():
@@ -74,14 +71,15 @@ class RDCR:
     @torch.no_grad()
     def step_end(self, state):
         trained = dict(state.model.named_parameters())
-        decay = min(1 - 1 / (state.step + 2), self.decay)  # the true average until the running one is better
+        decay = min(1 - 1 / (state.step - self.begun + 2), self.decay)  # the true average until the running one is better
         for name, value in state.model.state_dict().items():
             self.teacher[name].lerp_(value, 1 - decay) if name in trained else self.teacher[name].copy_(value)
         for name, mask in state.masks.items():
             self.teacher[name] *= mask
 
     def predict(self, state, x):
-        return self.read(state, x, self.teacher or None)[1]
+        known = self.teacher and self.restarts == state.restarts
+        return self.read(state, x, self.teacher if known else None)[1]
 
 
 def build(rotation: float = 1.0, consistency: float = 100.0, share: float = 0.5, decay: float = 0.97, ramp: Duration = "5ep"):

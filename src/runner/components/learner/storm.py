@@ -34,7 +34,7 @@ def gradient(state, storm, batch, other, lr: float) -> tuple:
     if storm.path != "direct":
         z = functional_call(state.model, (trained, buffers), (batch.x,))
         losses = state.loss(z, batch.t)
-        trained = moved(trained, (storm.weights(z, batch.t, losses) * losses).mean(), lr)
+        trained = moved(trained, (storm.weights(z, batch.t, losses) * losses).mean(), lr, state.masks)
     z = functional_call(state.model, (trained, buffers), (other.x,))
     losses = state.loss(z, other.y)
     weights = storm.weights(z, other.y, losses)

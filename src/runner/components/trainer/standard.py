@@ -32,7 +32,8 @@ def build(
         duration: length of the run, `80ep` or `500it`.
         batch_size: >= 1; samples in a step.
         eval_batch: >= 1; samples at once in an evaluation.
-        accumulate: >= 1; pieces in which a batch is computed, to save memory; the gradient is that of the whole batch.
+        accumulate: >= 1; pieces in which a batch is computed, to save memory; the gradient is that of the whole batch, except by what relates its samples
+            to each other, such as batch norm, contrast or a selection of the smallest losses: that sees a piece at a time.
         clip: > 0; largest norm of the gradient, over all parameters together.
         precision: bf16 and fp16 by autocast, fp16 with loss scaling; tf32 lets matrix products round.
         drop_last: leave out the last, smaller batch of an epoch.

@@ -49,6 +49,8 @@ class NCOD:
         self.features = None  # an evaluation, or another's hook before, may have passed something through the model in training mode
 
     def losses(self, state, losses, batch):
+        if self.features is None or len(self.features) != len(losses):
+            raise UserError("with/ncod has no features of this batch: the learner passes other samples through the network, or the network stands still")
         t, p, u = soft(batch.t, batch.z.shape[-1]), batch.z.float().softmax(-1), state.per_sample["ncod/u"][batch.i]
         if self.features is None or len(self.features) != len(t):
             raise UserError("with/ncod has no features of this batch: the learner passes the batch through other networks, or not in training mode")
