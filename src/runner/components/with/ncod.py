@@ -50,10 +50,8 @@ class NCOD:
 
     def losses(self, state, losses, batch):
         if self.features is None or len(self.features) != len(losses):
-            raise UserError("with/ncod has no features of this batch: the learner passes other samples through the network, or the network stands still")
+            raise UserError("with/ncod has no features of this batch: the learner passes other samples or networks, or not in training mode")
         t, p, u = soft(batch.t, batch.z.shape[-1]), batch.z.float().softmax(-1), state.per_sample["ncod/u"][batch.i]
-        if self.features is None or len(self.features) != len(t):
-            raise UserError("with/ncod has no features of this batch: the learner passes the batch through other networks, or not in training mode")
         goal = t
         if self.use_centroids:
             goal = t * torch.cosine_similarity(self.features[:, None], self.means, dim=-1).clamp_min(0)
