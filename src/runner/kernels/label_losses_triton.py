@@ -46,73 +46,103 @@ def _under(t, x):
 
 
 @triton.jit
+def _exponentials(s, scale):
+    """exp(scale (s - top)) with the largest score as top, their sum, which is 1 in a row of -inf, and its logarithm."""
+    top = tl.max(s, 1)[:, None]
+    top = tl.where(top == float("-inf"), 0.0, top)
+    e = tl.exp2((s - top) * (scale * 1.4426950408889634))
+    total = _row_sum(e)
+    total = tl.where(total == 0, 1.0, total)
+    return e, total, top, tl.log(total)
+
+
+@triton.jit
+def _class_loss(log_p, p, rest, power, KIND: tl.constexpr):
+    """F(log p) and its derivative, which is 0 at log p = -inf; rest is 1 - p."""
+    if KIND == "ce":
+        loss = -log_p
+        slope = -1.0
+    elif KIND == "mae":
+        loss = rest
+        slope = -p
+    elif KIND == "gce":
+        loss = -_expm1(power * log_p) / power
+        slope = -tl.exp2(power * log_p * 1.4426950408889634)
+    elif KIND == "focal_squared":
+        loss = -(rest * rest) * log_p
+        slope = rest * (2 * p * log_p - rest)
+    else:
+        rest = tl.where(rest < 1e-12, 1e-12, rest)
+        weight = tl.exp2((power - 1) * tl.log2(rest))
+        loss = -(weight * rest) * log_p
+        slope = weight * (power * p * log_p - rest)
+    return loss, tl.where(log_p == float("-inf"), 0.0, slope)
+
+
+@triton.jit
+def _sum(
+    s, t, own, live, alpha, beta, power, floor,
+    KIND: tl.constexpr, NORMALISED: tl.constexpr, PASSIVE: tl.constexpr, HARD: tl.constexpr,
+):  # fmt: skip
+    """alpha F + beta G and its gradient; v is the gradient in log p, of which a hard label alone takes the part `pull`."""
+    e, total, top, log_total = _exponentials(s, 1.0)
+    p = e * (1 / total)
+    log_p = s - top - log_total
+    if HARD:
+        at = own - top - log_total
+        loss, pull = _class_loss(at, tl.exp(at), -_expm1(at), power, KIND)
+    else:
+        each, slope = _class_loss(log_p, p, 1 - p, power, KIND)
+        loss = _under(t, each)
+        pull = t * slope
+    scale = alpha
+    if NORMALISED:  # a class near 1, whose 1 - p cancels, has no part in the sum
+        each, slope = _class_loss(log_p, p, 1 - p, power, KIND)
+        whole = _row_sum(tl.where(live, each, 0.0))
+        whole = tl.where(whole == 0, 1.0, whole)
+        loss = loss / whole
+        scale = tl.where(loss == float("inf"), 0.0, alpha / whole)
+        slope *= tl.where(loss == float("inf"), 0.0, loss) * scale
+    loss *= alpha
+    pull *= scale
+    if PASSIVE == "mae":
+        if HARD:
+            loss -= beta * _expm1(at)
+            pull -= beta * tl.exp(at)
+        else:
+            loss += beta * _row_sum(t * (1 - p))
+            pull -= beta * t * p
+    v = pull
+    drift = pull
+    if HARD:
+        v = t * pull
+    else:
+        drift = _row_sum(v)
+    if NORMALISED:
+        v -= slope
+        drift -= _row_sum(slope)
+    if PASSIVE == "rce":
+        cost = -tl.log(tl.where(t < floor, floor, t)) * p
+        whole_cost = beta * _row_sum(cost)
+        loss += whole_cost
+        v += beta * cost
+        drift += whole_cost
+    d = v - e * (drift * (1 / total))
+    if PASSIVE == "maxsup":
+        classes = tl.maximum(_row_sum(tl.where(live, 1.0, 0.0)), 1.0)
+        loss -= beta * _row_sum(tl.where(live, s - top, 0.0)) / classes
+        tops = tl.maximum(_row_sum(tl.where(s == top, 1.0, 0.0)), 1.0)
+        d += tl.where(s == top, beta / tops, 0.0) - tl.where(live, beta / classes, 0.0)
+    return loss, d
+
+
+@triton.jit
 def _log_softmax(s):
     top = tl.max(s, 1)[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
     total = _row_sum(tl.exp(s - top))
     log_total = tl.log(tl.where(total == 0, 1.0, total))
     return s - top - log_total, top, log_total
-
-
-@triton.jit
-def _class_loss(log_p, power, KIND: tl.constexpr):
-    """F(log p) and its derivative, which is 0 at log p = -inf."""
-    if KIND == "ce":
-        loss = -log_p
-        slope = tl.where(log_p == float("-inf"), 0.0, -1.0)
-    elif KIND == "gce":
-        loss = -_expm1(power * log_p) / power
-        slope = -tl.exp(power * log_p)
-    else:
-        rest = -_expm1(log_p)
-        clear = rest > 1e-12
-        rest = tl.where(rest < 1e-12, 1e-12, rest)
-        weight = tl.exp2(power * tl.log2(rest))
-        loss = -weight * log_p
-        slope = tl.where(clear, power * weight / rest * tl.exp(log_p) * log_p, 0.0) - weight
-        slope = tl.where(log_p == float("-inf"), 0.0, slope)
-    return loss, slope
-
-
-@triton.jit
-def _sum(s, t, live, alpha, beta, power, floor, KIND: tl.constexpr, NORMALISED: tl.constexpr, PASSIVE: tl.constexpr, HARD: tl.constexpr):
-    """alpha F + beta G and its gradient; v is the gradient in log p."""
-    log_p, top, _log_total = _log_softmax(s)
-    at = log_p
-    if HARD:  # functions of the label's probability are wanted there alone
-        at = _row_sum(tl.where(t == 0, 0.0, log_p))
-    each, slope = _class_loss(at, power, KIND)
-    v = t * slope
-    loss = each
-    if not HARD:
-        loss = _under(t, each)
-    if NORMALISED:
-        each, slope = _class_loss(log_p, power, KIND)
-        total = _row_sum(tl.where(live, each, 0.0))
-        total = tl.where(total == 0, 1.0, total)
-        loss = loss / total
-        v = tl.where(loss == float("inf"), 0.0, (v - loss * slope) / total)
-    loss *= alpha
-    v *= alpha
-    if PASSIVE == "mae":
-        each, slope = _class_loss(at, 1.0, "gce")
-        v += beta * t * slope
-        if not HARD:
-            each = _under(t, each)
-        loss += beta * each
-    p = tl.exp(log_p)
-    if PASSIVE == "rce":
-        cost = -tl.log(tl.where(t < floor, floor, t)) * p
-        loss += beta * _row_sum(cost)
-        v += beta * cost
-    d = v - p * _row_sum(v)
-    if PASSIVE == "maxsup":
-        share = tl.where(live, 1.0, 0.0)
-        share /= tl.maximum(_row_sum(share), 1.0)
-        loss -= beta * _row_sum(tl.where(live, (s - top) * share, 0.0))
-        highest = tl.where(s == top, 1.0, 0.0)
-        d += beta * (highest / tl.maximum(_row_sum(highest), 1.0) - share)
-    return loss, d
 
 
 @triton.jit
@@ -227,7 +257,9 @@ def _rows(
         counts = tl.where((label < 0) | (label >= cols), float("nan"), counts)
         counts = tl.where(label == ignore_index, 0.0, counts)
         t = tl.where(col == label.to(tl.int32), 1.0, 0.0)
+        own = tl.load(x + row * x_stride + label, (row < rows) & (label >= 0) & (label < cols), other=0.0).to(tl.float32)
     else:
+        own = None
         t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
     live = s != float("-inf")
     if FORMULA == "clipped":
@@ -237,13 +269,14 @@ def _rows(
     elif FORMULA == "bi_tempered":
         value, slope = _bi_tempered(s, t, live, a, b, FIRST, SECOND, THIRD, HARD)
     else:
-        value, slope = _sum(s, t, live, a, b, c, d, FIRST, SECOND, THIRD, HARD)
+        value, slope = _sum(s, t, own, live, a, b, c, d, FIRST, SECOND, THIRD, HARD)
     if LOSS:
         tl.store(loss + row, tl.where(counts == 0, 0.0, counts * value), row < rows)
     if GRADIENT:
         if SCALED:  # a mean over nothing has an infinite gradient
             counts = tl.where(counts == 0, 0.0, counts * tl.load(grad + row, row < rows, other=0.0).to(tl.float32))
-        tl.store(out + row * cols + col, tl.where(counts == 0, 0.0, counts * slope).to(out.dtype.element_ty), inside)
+        tl.store(out + row * cols + col, (counts * slope).to(out.dtype.element_ty), inside & (counts != 0))
+        tl.store(out + row * cols + col, 0.0, inside & (counts == 0))
 
 
 def _constants(formula: str, parameters: Sequence[float]) -> dict:
@@ -256,7 +289,9 @@ def _constants(formula: str, parameters: Sequence[float]) -> dict:
         chosen = formula, int(parameters[2]), parameters[1] > 1, parameters[0] == 1
     else:
         active, passive = formula.split("+")
-        chosen = "sum", {"nce": "ce", "nfl": "focal"}.get(active, active), active in ("nce", "nfl"), passive
+        kind = {"nce": "ce", "nfl": "focal"}.get(active, active)
+        kind = {("gce", 1): "mae", ("focal", 2): "focal_squared"}.get((kind, parameters[2]), kind)  # which need no logarithm
+        chosen = "sum", kind, active in ("nce", "nfl"), passive
     return dict(zip(("FORMULA", "FIRST", "SECOND", "THIRD"), chosen, strict=True))
 
 
