@@ -146,26 +146,45 @@ def _log_softmax(s):
 
 
 @triton.jit
-def _clipped(s, t, live, tau, p, NORM: tl.constexpr):
+def _clipped(s, t, own, live, tau, p, NORM: tl.constexpr, HARD: tl.constexpr):
     z = tl.where(live, s, 0.0)
     size = tl.abs(z)
     largest = tl.max(size, 1)[:, None]
-    scale = tl.where(largest == 0, 1.0, largest)
+    unit = 1 / tl.minimum(tl.maximum(largest, 1e-30), 1e30)  # keeps powers in the range of float32
     if NORM == "inf":
         norm = largest
-        along = tl.where(size == largest, 1.0, 0.0)
-        along /= _row_sum(along)
     elif NORM == "2":
-        norm = largest * tl.sqrt(_row_sum((size / scale) * (size / scale)))
-        along = size / tl.where(norm == 0, 1.0, norm)
+        norm = tl.sqrt(_row_sum((z * unit) * (z * unit))) / unit
     else:
-        norm = largest * _power(_row_sum(_power(size / scale, p)), 1 / p)
-        along = _power(size / tl.where(norm == 0, 1.0, norm), p - 1)
-    along = tl.where(z == 0, 0.0, tl.where(z < 0, -along, along))  # the slope of the norm
+        powers = _power(size * unit, p)
+        length = _power(_row_sum(powers), 1 / p)
+        norm = length / unit
     shrink = tau / tl.where(norm < tau, tau, norm)
-    log_p, _top, _log_total = _log_softmax(s * shrink)
-    d = tl.where(live, tl.exp(log_p) * _row_sum(tl.where(live, t, 0.0)) - t, 0.0) * shrink
-    return -_under(t, log_p), d - tl.where(norm > tau, _row_sum(d * z) / norm * along, 0.0)
+    e, total, top, log_total = _exponentials(s, shrink)
+    if HARD:
+        loss = log_total - (own - top) * shrink
+        whole = tl.where(own == float("-inf"), 0.0, 1.0)
+        pulled = tl.where(whole == 0, 0.0, own - top)
+        pull = whole * shrink
+    else:
+        loss = _under(t, log_total - (s - top) * shrink)
+        t = tl.where(live, t, 0.0)
+        whole = _row_sum(t)
+        pulled = _row_sum(t * (z - top))
+        pull = shrink
+    push = whole * shrink / total
+    drift = push * _row_sum(e * (z - top)) - shrink * pulled  # the slope in log(norm): sum_c z_c d_c, where d sums to 0
+    drift = tl.where(norm > tau, drift / norm, 0.0)
+    d = e * push - t * pull
+    if NORM == "inf":
+        drift /= _row_sum(tl.where(size == largest, 1.0, 0.0))
+        d -= tl.where(size == largest, tl.where(z < 0, -drift, drift), 0.0)
+    elif NORM == "2":
+        d -= z * (drift / tl.where(norm == 0, 1.0, norm))
+    else:
+        drift *= tl.exp2((1 - p) * tl.log2(tl.where(length == 0, 1.0, length)))
+        d -= tl.where(powers == 0, 0.0, drift * powers * (1 / (z * unit)))
+    return loss, d
 
 
 @triton.jit
@@ -263,7 +282,7 @@ def _rows(
         t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
     live = s != float("-inf")
     if FORMULA == "clipped":
-        value, slope = _clipped(s, t, live, a, b, FIRST)
+        value, slope = _clipped(s, t, own, live, a, b, FIRST, HARD)
     elif FORMULA == "ldr":
         value, slope = _ldr(s, t, live, a, b, FIRST)
     elif FORMULA == "bi_tempered":
