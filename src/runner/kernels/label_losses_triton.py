@@ -30,8 +30,8 @@ def _log1p(u):
 
 @triton.jit
 def _power(x, n):
-    """x^n for x >= 0."""
-    return tl.where(x > 0, tl.exp2(n * tl.log2(tl.where(x > 0, x, 1.0))), tl.where(x != x, x, 0.0))
+    """x^n for x >= 0 and n > 0."""
+    return tl.exp2(n * tl.log2(x))
 
 
 @triton.jit
@@ -210,53 +210,89 @@ def _ldr(s, t, live, lam, margin, NORMALISE: tl.constexpr):
 
 
 @triton.jit
-def _exp_t(u, t, HEAVY: tl.constexpr):
-    if HEAVY:
-        return tl.exp2(tl.log2(tl.maximum(1 + (1 - t) * u, 0.0)) / (1 - t))
-    return tl.exp(u)
+def _inverse(x):
+    """1 / x for x >= 1, in a third of a division's instructions."""
+    return tl.rsqrt(x * x)
 
 
 @triton.jit
-def _log_t(u, t, LOG: tl.constexpr):
+def _fall(u, n, N: tl.constexpr):
+    """u^-n for u >= 1, where n is the whole number N or N is -1, and 1 / u."""
+    inverse = _inverse(u)
+    if N < 0:
+        power = tl.exp2(tl.log2(u) * -n)
+    else:
+        power = 1.0
+        square = inverse
+        for bit in tl.static_range(6):
+            if (N >> bit) % 2:
+                power *= square
+            square *= square
+    return power, inverse
+
+
+@triton.jit
+def _log_t(p, head, t, LOG: tl.constexpr):
+    """The inverse of exp_t at p, whose power 1 - t is `head`."""
     if LOG:
-        return tl.log(u)
-    return (_power(u, 1 - t) - 1) / (1 - t)
+        return tl.log(tl.maximum(p, 1e-30))
+    else:
+        return (tl.maximum(head, tl.exp2((1 - t) * -99.65784284662087)) - 1) / (1 - t)
 
 
 @triton.jit
-def _bi_tempered(s, t, live, t1, t2, STEPS: tl.constexpr, HEAVY: tl.constexpr, LOG: tl.constexpr, HARD: tl.constexpr):
-    if HEAVY:
+def _bi_tempered(s, t, own, live, t1, t2, STEPS: tl.constexpr, TAIL: tl.constexpr, HEAD: tl.constexpr, HARD: tl.constexpr):
+    """`head` is p^(1 - t1), `weight` p^(t2 - t1); with u = base - (t2 - 1) s: p = u^-n, p^t2 = p / u. TAIL is n, or None if t2 is 1; HEAD is
+    (1 - t1) n, or None if t1 is 1; -1 stands for fractions."""
+    if TAIL is None:
+        e, total, top, log_total = _exponentials(s, 1.0)
+        p = e * (1 / total)
+        head = tl.exp2((s - top - log_total) * ((1 - t1) * 1.4426950408889634))
+        weight = head
+        escort = p
+        if HARD:
+            at = own - top - log_total
+            own_p = tl.exp(at)
+            own_head = tl.exp2(at * ((1 - t1) * 1.4426950408889634))
+            own_weight = own_head
+    else:
+        n = 1 / (t2 - 1)
+        m = (1 - t1) * n
         top = tl.max(s, 1)[:, None]
         top = tl.where(top == float("-inf"), 0.0, top)
-        shifted = s - top
-        scaled = shifted
-        for _step in tl.static_range(STEPS):
-            total = _row_sum(_exp_t(scaled, t2, HEAVY))
-            scaled = shifted * tl.exp2((1 - t2) * tl.log2(tl.where(total == 0, 1.0, total)))
-        total = _row_sum(_exp_t(scaled, t2, HEAVY))
-        level = (1 - tl.exp2((t2 - 1) * tl.log2(tl.where(total == 0, 1.0, total)))) / (1 - t2)
-        for _step in tl.static_range(2):
-            p = _exp_t(shifted - level, t2, HEAVY)
-            escort = _power(p, t2)
-            slope = _row_sum(escort)
-            slope = tl.where(slope == 0, 1.0, slope)
-            level += (_row_sum(p) - 1) / slope
-        p = _exp_t(shifted - level, t2, HEAVY)
-        escort /= slope
-    else:
-        log_p, _top, _log_total = _log_softmax(s)
-        p = tl.exp(log_p)
-        escort = p
-    clear = p >= 1e-30
-    p = tl.where(p < 1e-30, 1e-30, p)
-    spread = _power(p, 2 - t1)
-    loss = _row_sum(tl.where(live, spread, 0.0)) / (2 - t1) - _under(t, _log_t(p, t1, LOG))
+        depth = (top - s) * (t2 - 1)
+        shrink = tl.zeros_like(top) + 1
+        for _step in range(STEPS + 1):
+            p, inverse = _fall(depth * shrink + 1, n, TAIL)
+            total = _row_sum(p)
+            shrink = tl.exp2((1 - t2) * tl.log2(tl.where(total == 0, 1.0, total)))
+        base = 1 / shrink
+        for _step in range(2):
+            p, inverse = _fall(depth + base, n, TAIL)
+            slope = n * _row_sum(p * inverse)
+            base += (_row_sum(p) - 1) / tl.where(slope == 0, 1.0, slope)
+            base = tl.where(base < 1, 1.0, base)
+        p, inverse = _fall(depth + base, n, TAIL)
+        head, inverse = _fall(depth + base, m, 0 if HEAD is None else HEAD)
+        weight = head * inverse
+        escort = p * inverse
+        if HARD:
+            own_u = (top - own) * (t2 - 1) + base
+            own_p, own_inverse = _fall(own_u, n, TAIL)
+            own_head, own_inverse = _fall(own_u, m, 0 if HEAD is None else HEAD)
+            own_weight = own_head * own_inverse
+    loss = _row_sum(p * head) / (2 - t1)
     if HARD:
-        loss -= 1 / (2 - t1)
+        loss -= _log_t(own_p, own_head, t1, HEAD is None) + 1 / (2 - t1)
+        forget = p * weight - t * tl.where(own_p < 1e-30, 0.0, own_weight)
     else:
-        loss += _row_sum(t * _log_t(tl.where(t < 1e-10, 1e-10, t), t1, LOG) - _power(t, 2 - t1) / (2 - t1))
-    forget = tl.where(clear, (p - t) * tl.exp2((t2 - t1) * tl.log2(p)), 0.0)
-    return loss, forget - escort * _row_sum(forget)
+        given = tl.maximum(t, 1e-10)
+        given_head = 1.0 if HEAD is None else tl.exp2((1 - t1) * tl.log2(given))
+        gain = _log_t(given, given_head, t1, HEAD is None) - _log_t(p, head, t1, HEAD is None)
+        loss += _row_sum(t * (gain - given_head / (2 - t1)))
+        forget = tl.where(p < 1e-30, 0.0, (p - t) * weight)
+    whole = _row_sum(escort)
+    return loss, forget - escort * (_row_sum(forget) / tl.where(whole == 0, 1.0, whole))
 
 
 @triton.jit
@@ -286,7 +322,7 @@ def _rows(
     elif FORMULA == "ldr":
         value, slope = _ldr(s, t, live, a, b, FIRST)
     elif FORMULA == "bi_tempered":
-        value, slope = _bi_tempered(s, t, live, a, b, FIRST, SECOND, THIRD, HARD)
+        value, slope = _bi_tempered(s, t, own, live, a, b, FIRST, SECOND, THIRD, HARD)
     else:
         value, slope = _sum(s, t, own, live, a, b, c, d, FIRST, SECOND, THIRD, HARD)
     if LOSS:
@@ -305,7 +341,10 @@ def _constants(formula: str, parameters: Sequence[float]) -> dict:
     elif formula == "ldr":
         chosen = formula, bool(parameters[2]), None, None
     elif formula == "bi_tempered":
-        chosen = formula, int(parameters[2]), parameters[1] > 1, parameters[0] == 1
+        t1, t2 = parameters[:2]
+        n = 1 / (t2 - 1) if t2 > 1 else 0.0
+        tail, head = (round(x) if math.isclose(x, round(x), rel_tol=1e-9) and x < 64 else -1 for x in (n, (1 - t1) * n))
+        chosen = formula, int(parameters[2]), tail if t2 > 1 else None, head if t1 < 1 else None
     else:
         active, passive = formula.split("+")
         kind = {"nce": "ce", "nfl": "focal"}.get(active, active)
