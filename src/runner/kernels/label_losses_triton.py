@@ -22,16 +22,15 @@ def _expm1(x):
 
 
 @triton.jit
-def _log1p(u):
-    """log(1 + u) for u in [0, 1]: the rounding of 1 + u is taken out again."""
-    w = 1.0 + u
-    return tl.where(w == 1, u, tl.log(w) * (u / tl.where(w == 1, 1.0, w - 1)))
-
-
-@triton.jit
 def _power(x, n):
     """x^n for x >= 0 and n > 0."""
     return tl.exp2(n * tl.log2(x))
+
+
+@triton.jit
+def _inverse(x):
+    """1 / x for x >= 1, in a third of a division's instructions."""
+    return tl.rsqrt(x * x)
 
 
 @triton.jit
@@ -137,15 +136,6 @@ def _sum(
 
 
 @triton.jit
-def _log_softmax(s):
-    top = tl.max(s, 1)[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
-    total = _row_sum(tl.exp(s - top))
-    log_total = tl.log(tl.where(total == 0, 1.0, total))
-    return s - top - log_total, top, log_total
-
-
-@triton.jit
 def _clipped(s, t, own, live, tau, p, NORM: tl.constexpr, HARD: tl.constexpr):
     z = tl.where(live, s, 0.0)
     size = tl.abs(z)
@@ -188,31 +178,40 @@ def _clipped(s, t, own, live, tau, p, NORM: tl.constexpr, HARD: tl.constexpr):
 
 
 @triton.jit
-def _ldr(s, t, live, lam, margin, NORMALISE: tl.constexpr):
-    classes = tl.maximum(_row_sum(tl.where(live, 1.0, 0.0)), 1.0)
-    z = s
-    if NORMALISE:
-        s -= tl.minimum(tl.maximum(tl.max(s, 1)[:, None], -1e30) + 30, 0.0)  # softplus of a row far below 0 would vanish
-        e = tl.exp(-tl.abs(s))
-        z = tl.where(live, tl.maximum(s, 0.0) + _log1p(e), 0.0)
-        level = _row_sum(z) / classes
-        level = tl.where(level == 0, 1.0, level)
-        z /= level
-    raised = tl.where(live, z + margin * (1 - t), float("-inf"))
-    log_p, _top, log_total = _log_softmax(raised / lam)
-    highest = tl.max(raised, 1)[:, None]
-    lead = tl.where(highest == float("-inf"), 0.0, highest) - _under(t, z)  # of large numbers a small difference
-    loss = lam * (log_total - tl.log(classes)) + lead
-    d = tl.where(live, tl.exp(log_p) - t, 0.0)
-    if NORMALISE:
-        d = (d - _row_sum(d * z) / classes) / level * tl.where(s < 0, e, 1.0) / (1 + e)
-    return loss, tl.where(live, d, 0.0)
+def _log1p_exp(s):
+    """log(1 + u) for u = exp(-|s|), which is 2 artanh(u / (2 + u))."""
+    u = tl.exp2(tl.abs(s) * -1.4426950408889634)
+    w = u * _inverse(2 + u)
+    series = 1 / 7 + w * w * (1 / 9 + w * w * (1 / 11 + w * w * (1 / 13)))
+    return 2 * w * (1 + w * w * (1 / 3 + w * w * (1 / 5 + w * w * series)))
 
 
 @triton.jit
-def _inverse(x):
-    """1 / x for x >= 1, in a third of a division's instructions."""
-    return tl.rsqrt(x * x)
+def _ldr(s, t, own, live, lam, margin, NORMALISE: tl.constexpr, HARD: tl.constexpr):
+    classes = tl.maximum(_row_sum(tl.where(live, 1.0, 0.0)), 1.0)
+    z = s
+    if NORMALISE:
+        low = tl.minimum(tl.maximum(tl.max(s, 1)[:, None], -1e30) + 30, 0.0)  # softplus of a row far below 0 would vanish
+        s -= low
+        rest = _log1p_exp(s)
+        z = tl.maximum(s, 0.0) + rest
+        level = _row_sum(z)
+        level = classes / tl.where(level == 0, classes, level)
+        z *= level
+        if HARD:
+            own -= low
+            own = (tl.maximum(own, 0.0) + _log1p_exp(own)) * level
+    raised = tl.where(live, z + (tl.where(t == 0, margin, 0.0) if HARD else margin * (1 - t)), float("-inf"))
+    e, total, top, log_total = _exponentials(raised, 1 / lam)
+    lead = top - (own if HARD else _under(t, z))  # of large numbers a small difference
+    loss = lam * (log_total - tl.log(classes)) + lead
+    d = e * (1 / total) - t
+    if NORMALISE:  # the slope of softplus is exp(s - softplus(s)), which is 0 at -inf
+        d = tl.where(live, d, 0.0)
+        d = (d - _row_sum(d * z) / classes) * (level * tl.exp2((tl.minimum(s, 0.0) - rest) * 1.4426950408889634))
+    else:
+        d = tl.where(live, d, 0.0)
+    return loss, d
 
 
 @triton.jit
@@ -320,7 +319,7 @@ def _rows(
     if FORMULA == "clipped":
         value, slope = _clipped(s, t, own, live, a, b, FIRST, HARD)
     elif FORMULA == "ldr":
-        value, slope = _ldr(s, t, live, a, b, FIRST)
+        value, slope = _ldr(s, t, own, live, a, b, FIRST, HARD)
     elif FORMULA == "bi_tempered":
         value, slope = _bi_tempered(s, t, own, live, a, b, FIRST, SECOND, THIRD, HARD)
     else:
