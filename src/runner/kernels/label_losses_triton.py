@@ -101,7 +101,7 @@ def _sum(
         whole = tl.where(whole == 0, 1.0, whole)
         loss = loss / whole
         scale = tl.where(loss == float("inf"), 0.0, alpha / whole)
-        slope *= tl.where(loss == float("inf"), 0.0, loss) * scale
+        back = tl.where(loss == float("inf"), 0.0, loss) * scale
     loss *= alpha
     pull *= scale
     if PASSIVE == "mae":
@@ -114,12 +114,12 @@ def _sum(
     v = pull
     drift = pull
     if HARD:
-        v = t * pull
+        v = tl.where(t == 0, 0.0, pull)
     else:
         drift = _row_sum(v)
     if NORMALISED:
-        v -= slope
-        drift -= _row_sum(slope)
+        v -= back * slope
+        drift -= back * _row_sum(slope)
     if PASSIVE == "rce":
         cost = -tl.log(tl.where(t < floor, floor, t)) * p
         whole_cost = beta * _row_sum(cost)
@@ -356,6 +356,8 @@ def _launch(grad, logits: Tensor, target: Tensor, formula: str, parameters: Sequ
     """Fills `loss` and `out`, the gradient; None where one is not wanted."""
     hard = not target.is_floating_point()
     target, sizes, strides = layout.broadcast_strides(target[..., None] if hard else target)
+    if sizes[:2] == [1, 1]:  # the kernel divides the number of a row by all but the first size, and not at all by ones
+        sizes, strides = sizes[::-1], strides[::-1]
     x = layout.dense(logits)
     height, width, warps = layout.tile(x.shape[1])
     _rows[(triton.cdiv(len(x), height),)](
