@@ -128,9 +128,10 @@ def _sum(
         drift += whole_cost
     d = v - e * (drift * (1 / total))
     if PASSIVE == "maxsup":
-        classes = tl.maximum(_row_sum(tl.where(live, 1.0, 0.0)), 1.0)
-        loss -= beta * _row_sum(tl.where(live, s - top, 0.0)) / classes
-        tops = tl.maximum(_row_sum(tl.where(s == top, 1.0, 0.0)), 1.0)
+        lag = s - top  # compared anew below: comparisons that are kept fill registers
+        classes = tl.maximum(_row_sum(tl.where(lag != float("-inf"), 1.0, 0.0)), 1.0)
+        loss -= beta * _row_sum(tl.where(lag != float("-inf"), lag, 0.0)) / classes
+        tops = tl.maximum(_row_sum(tl.where(lag == 0, 1.0, 0.0)), 1.0)
         d += tl.where(s == top, beta / tops, 0.0) - tl.where(live, beta / classes, 0.0)
     return loss, d
 
