@@ -15,10 +15,9 @@ from .dispatch import count
 @triton.jit
 def _expm1(x):
     """exp(x) - 1 for x <= 0, without cancellation near 0."""
-    series = 1.0 + x * (1 / 7) * (1.0 + x * (1 / 8))
-    series = 1.0 + x * (1 / 4) * (1.0 + x * (1 / 5) * (1.0 + x * (1 / 6) * series))
-    series = x * (1.0 + x * (1 / 2) * (1.0 + x * (1 / 3) * series))
-    return tl.where(x > -0.5, series, tl.exp(x) - 1)
+    series = 1 / 24 + x * (1 / 120 + x * (1 / 720 + x * (1 / 5040 + x * (1 / 40320))))
+    series = x * (1.0 + x * (1 / 2 + x * (1 / 6 + x * series)))
+    return tl.where(x > -0.5, series, tl.exp2(x * 1.4426950408889634) - 1)
 
 
 @triton.jit
@@ -65,7 +64,7 @@ def _class_loss(log_p, p, rest, power, KIND: tl.constexpr):
         loss = rest
         slope = -p
     elif KIND == "gce":
-        loss = -_expm1(power * log_p) / power
+        loss = -_expm1(power * log_p) * (1 / power)
         slope = -tl.exp2(power * log_p * 1.4426950408889634)
     elif KIND == "focal_squared":
         loss = -(rest * rest) * log_p
