@@ -1,4 +1,4 @@
-"""Drop and grow by histograms, as in topk_mask_triton: three digits of |w| give the smallest weight that stays, three of |g| the smallest that grows.
+"""Drop and grow by histograms, as in topk_mask_triton: the digits of |w| give the smallest weight that stays, those of |g| the smallest that grows.
 
 How many that are is known on the device alone: the first histogram also counts the connections. Layers that do not compete are groups,
 each with a state of its own: the digits found so far, how many keys are still to take at them, how many keys equal them, and k.
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .topk_mask_triton import COUNTED, digits
 
 BLOCK = 4096
-COUNTED = 8192  # keys a program counts at a time, several for each bin
 STATE = tl.constexpr(4)
 
 
@@ -107,14 +107,13 @@ def _grow(score, kept, state, ties, w, mask, new, n, BLOCK: tl.constexpr):
 
 def _select(active: bool, tensors: list[Tensor], masks: list[Tensor], state: Tensor, groups: list[int], fraction: Tensor) -> list[Tensor]:
     """Fill the state of every group; the ties within it that stand up to the end of each block of each tensor."""
-    single = any(x.dtype == torch.float32 for x in tensors)
-    for shift, bits in [(21, 10), (11, 10), (0, 11)] if single else [(21, 10), (11, 10)]:
+    for i, (shift, bits) in enumerate(digits(tensors)):
         bins = torch.zeros(len(state), 1 << bits, dtype=torch.int64, device=state.device)
         for x, mask, group in zip(tensors, masks, groups, strict=True):
             grid = (min(triton.cdiv(x.numel(), COUNTED), layout.PROGRAMS),)
-            options = {"ACTIVE": active, "SHIFT": shift, "BITS": bits, "BLOCK": COUNTED, "num_warps": 16}
+            options = {"ACTIVE": active, "SHIFT": shift, "BITS": bits, "BLOCK": COUNTED, "num_warps": 8}
             _histogram[grid](x, mask, state[group], bins[group], x.numel(), **options)
-        _choose[(len(state),)](state, bins, fraction, ACTIVE=active, FIRST=shift == 21, SHIFT=shift, BITS=bits)
+        _choose[(len(state),)](state, bins, fraction, ACTIVE=active, FIRST=i == 0, SHIFT=shift, BITS=bits)
     blocks = [triton.cdiv(x.numel(), BLOCK) for x in tensors]
     ties = torch.empty(sum(blocks), dtype=torch.int64, device=state.device)
     parts = ties.split(blocks)

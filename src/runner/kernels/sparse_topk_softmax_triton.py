@@ -7,10 +7,16 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .topk_softmax_triton import number, ordered
+from .topk_softmax_triton import number
 
 # low bits of a float32 that are the same for all numbers of one sign that come from this type
 IDLE = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}
+
+
+@triton.jit
+def _bound(key, IDLE: tl.constexpr):
+    """The least number whose `ordered` integer, less its idle bits, is `key`; NaN beyond the infinities, which no number reaches."""
+    return number((key << IDLE) | tl.where(key < 0, (1 << IDLE) - 1, 0))
 
 
 @triton.jit
@@ -19,29 +25,33 @@ def _forward(x, y, rows, cols, x_stride, scale, k, IDLE: tl.constexpr, HEIGHT: t
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    key = tl.where(inside, ordered(s) >> IDLE, -(1 << (31 - IDLE)))  # padding below all
-    least = tl.where(tl.sum((key >= 0).to(tl.int32), 1)[:, None] >= k, 0, -(1 << (31 - IDLE)))
+    held = tl.sum((s >= 0).to(tl.int32), 1)[:, None]  # how many entries reach the bound of `least`
+    least = tl.where(held >= k, 0, -(1 << (31 - IDLE)))
+    held = tl.where(held >= k, held, WIDTH + 1)
     bit = 1 << (30 - IDLE)
-    for _ in range(31 - IDLE):
-        enough = tl.sum((key >= least + bit).to(tl.int32), 1)[:, None] >= k
-        least = tl.where(enough, least + bit, least)
+    while (bit > 0) & (tl.max(held) > k):
+        # counted as floats, which are exact here and cheaper to add
+        reach = tl.sum((s >= _bound(least + bit, IDLE)).to(tl.float32), 1)[:, None].to(tl.int32)
+        least = tl.where(reach >= k, least + bit, least)
+        held = tl.where(reach >= k, reach, held)
         bit = bit >> 1
+    bound = _bound(least, IDLE)
+    bound = tl.where(bound == bound, bound, float("-inf"))  # fewer than k entries are finite
     last = tl.full([HEIGHT, 1], WIDTH, tl.int32)
-    if tl.max(tl.sum((key >= least).to(tl.int32), 1), 0) > k:  # ties: the first ones stay, those before `last`
-        short = k - tl.sum((key > least).to(tl.int32), 1)[:, None]
+    if tl.max(tl.where(bound > float("-inf"), held, 0)) > k:  # ties: the first ones stay, those before `last`
+        short = k - tl.sum((s > bound).to(tl.int32), 1)[:, None]
         last = tl.zeros_like(last)
         bit = WIDTH
         while bit > 0:
-            few = tl.sum(((key == least) & (col < last + bit)).to(tl.int32), 1)[:, None] <= short
+            few = tl.sum(((s == bound) & (col < last + bit)).to(tl.int32), 1)[:, None] <= short
             last = tl.where(few, last + bit, last)
             bit = bit >> 1
-    # the logits again, from their keys, so that registers hold one of the two at a time
-    s = tl.where(inside, number((key << IDLE) | tl.where(key < 0, (1 << IDLE) - 1, 0)), float("-inf"))
     top = tl.max(s, 1)[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
-    e = tl.where((key > least) | ((key == least) & (col < last)), tl.exp((s - top) * scale), 0.0)
+    e = tl.exp2((s - top) * (scale * 1.4426950408889634))
+    e = tl.where((s < bound) | ((s == bound) & (col >= last)), 0.0, e)  # NaN stays
     total = tl.sum(e, 1)[:, None]
-    tl.store(y + row * cols + col, (e / tl.where(total == 0, 1.0, total)).to(y.dtype.element_ty), inside)
+    tl.store(y + row * cols + col, (e * (1 / tl.where(total == 0, 1.0, total))).to(y.dtype.element_ty), inside)
 
 
 def forward(x: Tensor, k: int, temperature: float) -> Tensor:

@@ -1,7 +1,8 @@
 """Selection by histogram: the bits of |w| as a float32 order like the number, so that a few histograms of their digits find the k-th.
 
-Digits of 10, 10 and 11 bits: each pass counts the digit among the keys that agree with the digits found before, and a program of one
-chooses the next. Half-precision keys have no third digit. Only integers are added, so that the result does not depend on the order.
+Digits of 8 bits and a last one of 7: each pass counts the digit among the keys that agree with the digits found before, and a program of
+one chooses the next. More bits a pass would cost more than they save: a warp counts each key for every 32 bins. Half-precision keys have
+fewer digits. Only integers are added, so that the result does not depend on the order.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,12 @@ from .dispatch import count
 
 BLOCK = 4096
 COUNTED = 8192  # keys a program counts at a time, several for each bin
+DIGITS = {torch.bfloat16: 2, torch.float16: 3, torch.float32: 4}
+
+
+def digits(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """How far each digit of the keys is to be shifted and how many bits it has, from the first to the last that is not always zero."""
+    return [(23, 8), (15, 8), (7, 8), (0, 7)][: max(DIGITS[x.dtype] for x in tensors)]
 
 
 @triton.jit
@@ -81,12 +88,11 @@ def forward(tensors: Sequence[Tensor], k: int) -> list[Tensor]:
     filled = [(x.contiguous().view(-1), m.view(-1).view(torch.int8)) for x, m in zip(tensors, masks, strict=True) if x.numel()]
     state = torch.zeros(3, dtype=torch.int64, device=device)
     state[1].fill_(k)  # not copied from the host, which a graph could not capture
-    single = any(x.dtype == torch.float32 for x, _ in filled)
-    for shift, bits in [(21, 10), (11, 10), (0, 11)] if single else [(21, 10), (11, 10)]:
+    for shift, bits in digits([x for x, _ in filled]):
         bins = torch.zeros(1 << bits, dtype=torch.int64, device=device)
         for x, _ in filled:
             grid = (min(triton.cdiv(x.numel(), COUNTED), layout.PROGRAMS),)
-            _histogram[grid](x, state, bins, x.numel(), SHIFT=shift, BITS=bits, BLOCK=COUNTED, num_warps=16)
+            _histogram[grid](x, state, bins, x.numel(), SHIFT=shift, BITS=bits, BLOCK=COUNTED, num_warps=8)
         _choose[(1,)](state, bins, SHIFT=shift, BITS=bits)
     blocks = [triton.cdiv(x.numel(), BLOCK) for x, _ in filled]
     ties = torch.empty(sum(blocks), dtype=torch.int64, device=device)

@@ -8,6 +8,8 @@ from torch import Tensor
 from . import layout
 from .dispatch import count
 
+LOWEST = tl.constexpr(-0x80000000)  # below every `ordered` integer
+
 
 @triton.jit
 def ordered(s):
@@ -23,33 +25,54 @@ def number(key):
 
 
 @triton.jit
-def _forward(
-    x, values, best, log_z, rows, cols, x_stride, scale, k,
-    RENORMALISE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, KEPT: tl.constexpr,
-):  # fmt: skip
-    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
-    col = tl.arange(0, WIDTH)[None, :]
-    inside = (row < rows) & (col < cols)
-    lowest = -0x80000000
-    key = tl.where(inside, ordered(tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)), lowest)
+def _higher(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _largest(key, col, passes, LAST: tl.constexpr, HEIGHT: tl.constexpr, KEPT: tl.constexpr):
+    """The `passes` largest keys of each row, in order, and their columns; among equal keys the first column. Columns are below LAST."""
     each = tl.arange(0, KEPT)[None, :]
-    first = tl.full([HEIGHT, 1], 0x7FFFFFFF, tl.int32)
-    at = tl.full([HEIGHT, 1], -1, tl.int32)
-    kept = tl.full([HEIGHT, KEPT], lowest, tl.int32)
+    kept = tl.full([HEIGHT, KEPT], LOWEST, tl.int32)
     places = tl.full([HEIGHT, KEPT], 0, tl.int32)
-    for j in range(k):  # the largest of those that come after the one before, and the first of its place
-        left = (key < first) | ((key == first) & (col > at))
-        first = tl.max(tl.where(left, key, lowest), 1)[:, None]
-        at = tl.min(tl.where(left & (key == first), col, WIDTH), 1)[:, None]
+    for j in range(passes):
+        first = tl.max(key, 1)[:, None]
+        at = tl.min(tl.where(key == first, col, LAST), 1)[:, None]
+        key = tl.where(col == at, LOWEST, key)
         kept = tl.where(each == j, first, kept)
         places = tl.where(each == j, at, places)
+    return kept, places
+
+
+@triton.jit
+def _forward(
+    x, values, best, log_z, rows, cols, x_stride, scale, k,
+    RENORMALISE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, KEPT: tl.constexpr,
+):  # fmt: skip
+    """The k largest entries lie in the k groups of neighbouring columns whose largest entries are the largest: only those are searched."""
+    row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
+    col = tl.arange(0, WIDTH)[None, :]
+    s = tl.load(x + row * x_stride + col, (row < rows) & (col < cols), other=float("-inf")).to(tl.float32)
+    highest = tl.reduce(s.reshape(HEIGHT, WIDTH // GROUP, GROUP), 2, _higher)
+    factor = scale * 1.4426950408889634
+    if not RENORMALISE:
+        top = tl.max(highest, 1)[:, None]
+        total = tl.sum(tl.exp2((s - tl.where(top == float("-inf"), 0.0, top)) * factor), 1)[:, None]
+    group = tl.arange(0, WIDTH // GROUP)[None, :]
+    groups = tl.cdiv(cols, GROUP)
+    key = tl.where(group < groups, ordered(highest), LOWEST)
+    key, group = _largest(key, group, tl.minimum(k, groups), WIDTH // GROUP, HEIGHT, KEPT)
+    col = (group[:, :, None] * GROUP + tl.arange(0, GROUP)[None, None, :]).reshape(HEIGHT, KEPT * GROUP)
+    found = (key[:, :, None] + tl.zeros([1, 1, GROUP], tl.int32)).reshape(HEIGHT, KEPT * GROUP) > LOWEST
+    inside = (row < rows) & (col < cols) & found
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    kept, places = _largest(tl.where(inside, ordered(s), LOWEST), col, k, WIDTH, HEIGHT, KEPT)
+    each = tl.arange(0, KEPT)[None, :]
     top = number(tl.max(kept, 1))[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
-    value = tl.where(each < k, tl.exp((number(kept) - top) * scale), 0.0)
+    value = tl.where(each < k, tl.exp2((number(kept) - top) * factor), 0.0)
     if RENORMALISE:
         total = tl.sum(value, 1)[:, None]
-    else:
-        total = tl.sum(tl.where(inside, tl.exp((number(key) - top) * scale), 0.0), 1)[:, None]
     total = tl.where(total == 0, 1.0, total)
     inside = (row < rows) & (each < k)
     tl.store(values + row * k + each, (value / total).to(values.dtype.element_ty), inside)
@@ -62,28 +85,31 @@ def _backward(
     grad, x, values, best, log_z, out, rows, cols, x_stride, scale, k,
     RENORMALISE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
+    """What all entries of a row get, then over it what the k kept ones get."""
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     each = tl.arange(0, KEPT)[None, :]
     kept = (row < rows) & (each < k)
+    at = tl.load(best + row * k + each, kept, other=0)
     v = tl.load(values + row * k + each, kept, other=0.0).to(tl.float32)
     g = tl.load(grad + row * k + each, kept, other=0.0).to(tl.float32)
-    dot = tl.sum(v * g, 1)[:, None]
+    dot = tl.sum(v * g, 1).reshape(HEIGHT, 1)  # not [:, None], beside which the compiler moves whole rows through shared memory
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    d = tl.zeros([HEIGHT, WIDTH], tl.float32)
-    if not RENORMALISE:
+    if RENORMALISE:
+        d = tl.zeros([HEIGHT, WIDTH], tl.float32)
+        kept_d = v * (g - dot) * scale
+    else:
+        best_s = tl.load(x + row * x_stride + at, kept, other=float("-inf")).to(tl.float32)
         s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
         top = tl.max(s, 1)[:, None]
         top = tl.where(top == float("-inf"), 0.0, top)
-        d -= tl.exp((s - top) * scale - tl.load(log_z + row, row < rows, other=0.0)) * dot
-    for j in range(k):
-        at = tl.load(best + row * k + j, row < rows, other=0).to(tl.int32)
-        value = tl.load(values + row * k + j, row < rows, other=0.0).to(tl.float32)
-        slope = tl.load(grad + row * k + j, row < rows, other=0.0).to(tl.float32)
-        if RENORMALISE:
-            slope -= dot
-        d = tl.where(col == at, d + value * slope, d)
-    tl.store(out + row * cols + col, (d * scale).to(out.dtype.element_ty), inside)
+        factor = scale * 1.4426950408889634
+        log2_z = tl.load(log_z + row, row < rows, other=0.0) * 1.4426950408889634
+        d = tl.exp2((s - top) * factor - log2_z) * dot * -scale
+        kept_d = (v * g - tl.exp2((best_s - top) * factor - log2_z) * dot) * scale
+    tl.store(out + row * cols + col, d.to(out.dtype.element_ty), inside)
+    tl.debug_barrier()  # one thread stores over what another has stored
+    tl.store(out + row * cols + at, kept_d.to(out.dtype.element_ty), kept)
 
 
 def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +123,8 @@ def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[T
         height, width, warps = layout.tile(x.shape[1])
         _forward[(triton.cdiv(len(x), height),)](
             x, values, best, log_z, *x.shape, x.stride(0), 1 / temperature, k,
-            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, KEPT=layout.power_of_two(k), num_warps=warps,
+            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, GROUP=min(16 // x.itemsize, width), KEPT=layout.power_of_two(k),
+            num_warps=warps // 4,
         )  # fmt: skip
         count("topk_softmax", "triton", "rows")
     return values, best, log_z
