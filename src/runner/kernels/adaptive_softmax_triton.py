@@ -20,13 +20,14 @@ def _rows(
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    live = s != float("-inf")
     top = tl.max(s, 1)[:, None]
-    z = tl.where(live, s - tl.where(top == float("-inf"), 0.0, top), 0.0)
-    total = tl.sum(tl.where(live, tl.exp(z), 0.0), 1)[:, None]
-    log_p = z - tl.log(tl.where(total == 0, 1.0, total))
-    p = tl.where(live, tl.exp(log_p), 0.0)
-    entropy = -tl.sum(p * log_p, 1)[:, None]
+    z = (s - tl.where(top == float("-inf"), 0.0, top)) * 1.4426950408889634
+    known = tl.maximum(z, -1e4)  # times the weights, which are 0 far above that, as -inf would not be
+    e = tl.exp2(z)
+    total = tl.sum(e, 1)[:, None]
+    total = tl.where(total == 0, 1.0, total)
+    gap = -tl.sum(e * known, 1)[:, None] / total
+    entropy = tl.log(total) + gap * 0.6931471805599453
     value = tl.zeros_like(entropy)
     slope = tl.zeros_like(entropy)
     for i in tl.static_range(DEGREE):
@@ -34,14 +35,16 @@ def _rows(
         value = value * entropy + POLYNOMIAL[i]
     sharper = (entropy > threshold) & (value > 1)
     inverse = tl.where(sharper, value, 1.0)
-    e = tl.where(live, tl.exp(z * inverse), 0.0)
-    total = tl.sum(e, 1)[:, None]
-    y = e / tl.where(total == 0, 1.0, total)
+    sharp = tl.exp2(z * inverse)
+    share = tl.sum(sharp, 1)[:, None]
+    share = 1 / tl.where(share == 0, 1.0, share)
     if BACKWARD:
         g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
-        d = y * (g - tl.sum(y * g, 1)[:, None])
-        in_entropy = tl.where(sharper, slope, 0.0) * tl.sum(d * z, 1)[:, None]
-        y = d * inverse - in_entropy * p * (log_p + entropy)
+        d = sharp * (g - tl.sum(sharp * g, 1)[:, None] * share)
+        in_entropy = tl.where(sharper, slope, 0.0) * share * tl.sum(d * known, 1)[:, None] * (0.6931471805599453 * 0.6931471805599453)
+        y = d * (share * inverse) - e * (known + gap) * (in_entropy / total)
+    else:
+        y = sharp * share
     tl.store(out + row * cols + col, y.to(out.dtype.element_ty), inside)
 
 

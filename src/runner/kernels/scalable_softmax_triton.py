@@ -10,21 +10,21 @@ from .dispatch import count
 
 
 @triton.jit
-def _shifted(s):
-    """Less the row's maximum, so that a scale does not make -inf of a row of the lowest numbers."""
-    top = tl.max(s, 1)[:, None]
-    return s - tl.where(top == float("-inf"), 0.0, top)
+def _bounds(s):
+    """Which scores are not masked, their least and their greatest."""
+    live = s != float("-inf")
+    return live, tl.min(tl.where(live, s, float("inf")), 1)[:, None], tl.max(s, 1)[:, None]
 
 
 @triton.jit
-def _softmax(s, scale):
-    """Of the scaled scores. A scale may be zero or negative, and -inf stays what it is."""
-    live = s != float("-inf")
-    z = tl.where(live, tl.where(live, s, 0.0) * scale, s)
-    top = tl.max(z, 1)[:, None]
-    e = tl.exp(z - tl.where(top == float("-inf"), 0.0, top))
+def _softmax(s, low, top, scale):
+    """Scores less the one that weighs most, which a scale below zero makes the least, and the softmax of the scaled."""
+    none = top == float("-inf")
+    s -= tl.where(none, 0.0, tl.where(scale < 0, low, top))
+    steep = tl.where(none | (scale == 0), 1e-44, tl.abs(scale)).to(tl.float32)  # times it no finite score counts, and -inf stays what it is
+    e = tl.exp2(tl.abs(s) * (steep * -1.4426950408889634))
     total = tl.sum(e, 1)[:, None]
-    return e / tl.where(total == 0, 1.0, total)
+    return s, e * (1 / tl.where(total == 0, 1.0, total))
 
 
 @triton.jit
@@ -32,10 +32,10 @@ def _forward(x, scale, bias, y, log_n, rows, cols, x_stride, HEIGHT: tl.constexp
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = _shifted(tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32))
-    n = tl.sum((s != float("-inf")).to(tl.int32), 1)[:, None]
-    log = tl.log(tl.where(n == 0, 1, n).to(tl.float32))
-    p = _softmax(s, tl.load(scale + row, row < rows, other=0.0) * log + tl.load(bias + row, row < rows, other=0.0))
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    live, low, top = _bounds(s)
+    log = tl.log(tl.maximum(tl.sum(tl.where(live, 1.0, 0.0), 1)[:, None], 1.0))
+    s, p = _softmax(s, low, top, tl.load(scale + row, row < rows, other=0.0) * log + tl.load(bias + row, row < rows, other=0.0))
     tl.store(log_n + row, log, row < rows)
     tl.store(y + row * cols + col, p.to(y.dtype.element_ty), inside)
 
@@ -45,12 +45,13 @@ def _backward(grad, x, scale, out, slope, rows, cols, grad_stride, x_stride, HEI
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = _shifted(tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32))
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
     c = tl.load(scale + row, row < rows, other=0.0)
-    p = _softmax(s, c)
+    _, low, top = _bounds(s)
+    s, p = _softmax(s, low, top, c)
     d = p * (g - tl.sum(p * g, 1)[:, None])
-    tl.store(slope + row, tl.sum(d * tl.where(s == float("-inf"), 0.0, s), 1)[:, None], row < rows)
+    tl.store(slope + row, tl.sum(d * tl.maximum(s, -3e38), 1)[:, None], row < rows)
     tl.store(out + row * cols + col, (d * c).to(out.dtype.element_ty), inside)
 
 

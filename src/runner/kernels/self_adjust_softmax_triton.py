@@ -18,30 +18,31 @@ def _rows(
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    live = s != float("-inf")
     top = tl.max(s, 1)[:, None]
-    e = tl.exp(s - tl.where(top == float("-inf"), 0.0, top))
+    e = tl.exp2((s - tl.where(top == float("-inf"), 0.0, top)) * 1.4426950408889634)
     total = tl.sum(e, 1)[:, None]
-    p = e / tl.where(total == 0, 1.0, total)
+    p = e * (1 / tl.where(total == 0, 1.0, total))
     if NORMALISE:
-        low = tl.min(tl.where(live, s, float("inf")), 1)[:, None]
+        low = tl.min(tl.where(s == float("-inf"), float("inf"), s), 1)[:, None]
         least = tl.minimum(low, 0.0)
         width = tl.maximum(top, 0.0) - least
         slope = 1.0 / tl.where(width == 0, 1.0, width)
-        factor = tl.where(live, (s - least) * slope, 0.0)
+        factor = (tl.maximum(s, least) - least) * slope
     else:
-        slope = 1.0
-        factor = tl.where(live, s, 0.0)
+        factor = tl.where(s == float("-inf"), 0.0, s)
     if BACKWARD:
-        h = p * tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
+        g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
+        h = p * g
+        whole = tl.sum(h, 1)[:, None]
         dot = tl.sum(h * factor, 1)[:, None]
-        y = h * (slope + factor) - p * dot
-        if NORMALISE:  # the gradients in low and high, shared between the entries that attain them
-            lowest = (s == low) & (low < 0)
-            highest = (s == top) & (top > 0)
-            first = (dot - tl.sum(h, 1)[:, None]) * slope / tl.maximum(tl.sum(lowest.to(tl.float32), 1)[:, None], 1.0)
-            last = dot * slope / tl.maximum(tl.sum(highest.to(tl.float32), 1)[:, None], 1.0)
-            y += tl.where(lowest, first, 0.0) - tl.where(highest, last, 0.0)
+        if not NORMALISE:
+            y = h * (1 + factor) - p * dot  # a large factor times the gradient alone could overflow
+        else:  # the gradients in low and high, shared between the entries that attain them
+            lowest = s == tl.where(low < 0, low, float("inf"))
+            highest = s == tl.where(top > 0, top, float("inf"))
+            first = (dot - whole) * slope / tl.maximum(tl.sum(tl.where(lowest, 1.0, 0.0), 1)[:, None], 1.0)
+            last = dot * slope / tl.maximum(tl.sum(tl.where(highest, 1.0, 0.0), 1)[:, None], 1.0)
+            y = p * (g * (slope + factor) - dot) + tl.where(lowest, first, tl.where(highest, -last, 0.0))
     else:
         y = factor * p
     tl.store(out + row * cols + col, y.to(out.dtype.element_ty), inside)

@@ -10,14 +10,17 @@ from .dispatch import count
 
 
 @triton.jit
-def _rise(s, top):
-    """exp(s - top) - exp(-top), for small s by a series that keeps their digits."""
-    small = tl.minimum(tl.maximum(s, -0.5), 0.5)
-    series = tl.zeros_like(s) + 1.0
-    for n in tl.static_range(7):
-        series = 1.0 + small / (8 - n) * series
-    one = tl.exp(-top)
-    return tl.where(tl.abs(s) < 0.5, small * series * one, tl.exp(s - top) - one)
+def _load(x, at, inside):
+    """Masked entries become zeros, which add nothing to any sum and get no weight."""
+    s = tl.load(x + at, inside, other=0.0).to(tl.float32)
+    return tl.where(s == float("-inf"), 0.0, s)
+
+
+@triton.jit
+def _rise(s, e, one):
+    """e - one, where these are exp(s - top) and exp(-top), for small s by a series that keeps their digits."""
+    series = 1 + s * (1 / 2 + s * (1 / 6 + s * (1 / 24 + s * (1 / 120 + s * (1 / 720 + s * (1 / 5040))))))
+    return tl.where(tl.abs(s) < 0.4, s * series * one, e - one)
 
 
 @triton.jit
@@ -25,13 +28,14 @@ def _forward(x, y, tops, totals, rows, cols, x_stride, eps, HEIGHT: tl.constexpr
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    s = _load(x, row * x_stride + col, inside)
     top = tl.maximum(tl.max(s, 1), 0.0)[:, None]
-    e = _rise(s, top)
-    total = tl.sum(tl.where(s == float("-inf"), 0.0, tl.abs(e)), 1)[:, None] + eps * tl.exp(-top)
+    one = tl.exp(-top)
+    rise = _rise(s, tl.exp2((s - top) * 1.4426950408889634), one)
+    total = tl.sum(tl.abs(rise), 1)[:, None] + eps * one
     tl.store(tops + row, top, row < rows)
     tl.store(totals + row, total, row < rows)
-    tl.store(y + row * cols + col, (tl.where(e < 0, 0.0, e) / total).to(y.dtype.element_ty), inside)
+    tl.store(y + row * cols + col, (tl.maximum(rise, 0.0) * (1 / total)).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -39,16 +43,14 @@ def _backward(grad, x, tops, totals, out, rows, cols, grad_stride, x_stride, HEI
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
-    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    s = _load(x, row * x_stride + col, inside)
     g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
     top = tl.load(tops + row, row < rows, other=0.0)
-    total = tl.load(totals + row, row < rows, other=1.0)
-    e = tl.exp(s - top)
-    picked = tl.where(s > 0, g, 0.0)
-    dot = tl.sum(picked * tl.where(s > 0, _rise(s, top), 0.0) / total, 1)[:, None]
-    sign = tl.where(s > 0, 1.0, tl.where(s < 0, -1.0, 0.0))
-    d = (picked - sign * dot) * (e / total)
-    tl.store(out + row * cols + col, tl.where(s != s, s, d).to(out.dtype.element_ty), inside)
+    share = 1 / tl.load(totals + row, row < rows, other=1.0)
+    e = tl.exp2((s - top) * 1.4426950408889634)
+    dot = tl.sum(g * tl.maximum(_rise(s, e, tl.exp(-top)), 0.0), 1)[:, None] * share
+    d = tl.where(s > 0, g - dot, tl.where(s < 0, dot, 0.0)) * (e * share)
+    tl.store(out + row * cols + col, d.to(out.dtype.element_ty), inside)
 
 
 def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,17 +18,17 @@ def _forward(x, y, rows, cols, x_stride, n, scale, MASK: tl.constexpr, HEIGHT: t
     live = s != float("-inf")
     top = tl.max(s, 1)[:, None]
     top = tl.where(top == float("-inf"), 0.0, top)
-    entries = tl.sum(live.to(tl.float32), 1)[:, None]
+    entries = tl.sum(tl.where(live, 1.0, 0.0), 1)[:, None]
     mean = tl.sum(tl.where(live, s, 0.0), 1)[:, None] / tl.maximum(entries, 1.0)
-    off = tl.where(live, s - mean, 0.0)
+    off = tl.where(s > float("-inf"), s - mean, 0.0)
     sigma = tl.sqrt(tl.sum(off * off, 1)[:, None] / tl.maximum(entries - 1, 1.0))
     below = s < top - n * sigma
     if MASK:
         tl.store(y + row * cols + col, ((below == 0) & live).to(tl.int8), inside)
     else:
-        e = tl.where(below, 0.0, tl.exp((s - top) * scale))
+        e = tl.where(below, 0.0, tl.exp2((s - top) * (scale * 1.4426950408889634)))
         total = tl.sum(e, 1)[:, None]
-        tl.store(y + row * cols + col, (e / tl.where(total == 0, 1.0, total)).to(y.dtype.element_ty), inside)
+        tl.store(y + row * cols + col, (e * (1 / tl.where(total == 0, 1.0, total))).to(y.dtype.element_ty), inside)
 
 
 def _launch(op: str, x: Tensor, y: Tensor, n: float, scale: float, mask: bool) -> None:
