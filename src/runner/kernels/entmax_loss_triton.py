@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .entmax_triton import project, terms
+from .entmax_triton import project, terms, variant
 
 
 @triton.jit
@@ -36,7 +36,7 @@ def _forward(
     s, top, tau, unit = project(s, scale, cols, p, 1.0 / cols, KIND, STEPS, GROUP)
     powers, _slopes = terms(s, tau, scale, p, KIND)
     root = tl.clamp(s * scale - tau, 0.0, 1.0)
-    if KIND == "entmax" or KIND == "steep":
+    if KIND != "sparsemax" and KIND != "entmax15":
         root *= tl.exp2(scale * tl.log2(unit))
     y = powers * unit
     share = 1 / (alpha * scale)
@@ -83,7 +83,7 @@ def forward(logits: Tensor, target: Tensor, alpha: float, ignore_index: int, gra
     height, width, warps = layout.tile(x.shape[1])
     _forward[(triton.cdiv(len(x), height),)](
         x, target, loss, out, *x.shape, x.stride(0), ignore_index, *sizes[1:], *strides, target.stride(-1), alpha,
-        KIND={1.5: "entmax15", 2.0: "sparsemax"}.get(alpha, "steep" if alpha > 1.99999 else "entmax"), STEPS=64, HARD=hard, GRADIENT=gradient,
+        KIND=variant(alpha), STEPS=64, HARD=hard, GRADIENT=gradient,
         HEIGHT=height, WIDTH=width, GROUP=min(16 // x.itemsize, width), num_warps=warps,
     )  # fmt: skip
     count("entmax_loss", "triton", "rows")

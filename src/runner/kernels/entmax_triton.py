@@ -4,8 +4,8 @@ With z = (alpha - 1)(x - max x), u = [z - tau]_+ and p = 1 / (alpha - 1), the th
 and falls in tau, so that Newton climbs from tau = -1 without overshooting, and the product of residual and slope falls at least fourfold
 a step: some 32 steps exhaust float32 at a million columns; normal logits take 1 or 2 from the threshold of their groups' maxima. Both sparsemax
 and entmax-1.5 close with the exact solution on the support. For alpha > 2 ("steep") the largest y lies between 1/n and 1 and determines
-tau = -y^(alpha - 1): it is bisected, geometrically. The search closes with the upper end: at the lower one a large alpha may bring tau
-down to 0, and no entry would be above it.
+tau = -y^(alpha - 1): it is bisected, geometrically, within bounds that each sum narrows. The search closes with the upper end: at the
+lower one a large alpha may bring tau down to 0, and no entry would be above it.
 """
 
 import torch
@@ -28,9 +28,14 @@ def terms(s, tau, scale, p, KIND: tl.constexpr):
     elif KIND == "entmax":
         slope = tl.exp2((p - 1) * tl.log2(u))
         return u * slope, slope
-    else:
+    elif KIND == "steep":
         power = tl.exp2(p * tl.log2(u))
         return power, power
+    else:
+        slope = u * u
+        for _ in tl.static_range(KIND - 3):
+            slope *= u
+        return u * slope, slope
 
 
 @triton.jit
@@ -44,7 +49,8 @@ def _advance(tau, low, high, total, slope, size, p, KIND: tl.constexpr):
     slope = tl.maximum(slope, 1e-30)
     if KIND == "steep":
         y = tl.sqrt(low * high)
-        low, high = tl.where(total < 1, y, low), tl.where(total < 1, high, y)
+        bound = y / tl.maximum(total, 1e-30)  # beyond the root, as the sum grows at least as fast as y
+        low, high = tl.where(total < 1, y, tl.maximum(low, bound)), tl.where(total < 1, tl.minimum(high, bound), y)
         return _middle(low, high, p), low, high, size, high - low > 1e-7 * high
     if KIND == "sparsemax":
         return tau + (total - 1) / slope, low, high, slope, (total - 1 > 1e-6) & (slope < size)
@@ -159,7 +165,7 @@ def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, H
     log_v = tl.log2(tl.where(v > 0, v, 1.0))
     s = tl.where(v > 0, tl.exp2((2 - a) * log_v), 0.0)
     total = tl.sum(s, 1)[:, None]
-    share = s / tl.where(total > 0, total, 1.0)
+    share = s * (1 / tl.where(total > 0, total, 1.0))
     dot = tl.sum(share * g, 1)[:, None]
     tl.store(out + row * cols + col, (s * (g - dot)).to(out.dtype.element_ty), inside)
     # the slope in alpha without the large terms that cancel near 1, see _alpha_gradient
@@ -168,13 +174,13 @@ def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, H
     small = tl.minimum(e, 0.5)
     series = tl.zeros_like(v) + 1.0
     for n in tl.static_range(7):
-        series = 1.0 + small / (9 - n) * series
+        series = 1.0 + small * series * (1.0 / (9 - n))
     bend = tl.where(e < 0.5, v * small * small * 0.5 * series, s - v - v * e)
     rise = bend + v * e
     more = tl.sum(rise, 1)[:, None]
     curve = tl.sum(bend, 1)[:, None]
     mean = tl.sum(v * log_v, 1)[:, None]
-    d = (v * curve - bend) / (a - 1) + rise * mean - v * log_v * more
+    d = (v * curve - bend) * (1 / (a - 1)) + rise * mean - v * log_v * more
     tl.store(slope + row, tl.sum(g * d, 1)[:, None] / ((a - 1) * (1 + more)), row < rows)
 
 
@@ -259,6 +265,15 @@ def _forward_wide(
         tl.debug_barrier()  # the next row reuses the space
 
 
+def variant(alpha: float) -> str | int:
+    """What kernels are compiled for: a small whole p that needs no logarithms, any p above 1, or bisection."""
+    p = 1 / (alpha - 1)
+    whole = round(p)
+    if abs(p - whole) < 1e-6 * p and whole <= 12:
+        return {1: "sparsemax", 2: "entmax15"}.get(whole, whole)
+    return "entmax" if p > 1 else "steep"
+
+
 def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     """Along the last dimension of `x`."""
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -267,10 +282,11 @@ def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     x = layout.dense(x)
     rows, cols = x.shape
     shared = (rows, cols, x.stride(0), alpha - 1, 1 / (alpha - 1), 1 / cols)
-    constants = {"KIND": "steep" if kind == "entmax" and alpha > 1.99999 else kind, "STEPS": 64}  # where p - 1 is 0, no slope is
+    constants = {"KIND": variant(alpha), "STEPS": 64}
     if cols <= layout.WIDEST:
         height, width, warps = layout.tile(cols)
-        warps = max(warps // 2, 1) if alpha in (1.5, 2) else warps  # a sum over a row takes as long as several terms, but for logarithms
+        if constants["KIND"] not in ("entmax", "steep"):  # terms without logarithms take less than their sums over a row
+            warps = max(warps // 2, 1)
         constants |= {"HEIGHT": height, "WIDTH": width, "GROUP": min(16 // x.itemsize, width), "num_warps": warps}
         _forward_rows[(triton.cdiv(rows, height),)](x, y, *shared, **constants)
         count(kind, "triton", "rows")
