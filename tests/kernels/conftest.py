@@ -32,7 +32,7 @@ def device():
 def narrow(monkeypatch):
     """Rows over 64 columns count as wide, so that the kernels for wide rows run at small shapes."""
     monkeypatch.setattr(layout, "WIDEST", 64)
-    monkeypatch.setattr(layout, "CHUNK", 64)
+    monkeypatch.setattr(layout, "CHUNK", 128)
     monkeypatch.setattr(layout, "PROGRAMS", 4)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .entmax_triton import project
+from .entmax_triton import project, terms, variant
 
 
 @triton.jit
@@ -23,33 +23,41 @@ def _power(p, alpha, KIND: tl.constexpr):
 @triton.jit
 def _forward(
     x, target, loss, out, rows, cols, x_stride, ignore_index, size1, size2, stride0, stride1, stride2, target_col, alpha,
-    KIND: tl.constexpr, STEPS: tl.constexpr, HARD: tl.constexpr, GRADIENT: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    KIND: tl.constexpr, STEPS: tl.constexpr, HARD: tl.constexpr, GRADIENT: tl.constexpr,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     at = target + row // size2 // size1 * stride0 + row // size2 % size1 * stride1 + row % size2 * stride2
-    counts = tl.where(row < rows, 1.0, 0.0)
+    scale = alpha - 1
+    p = 1 / scale
+    s, top, tau, unit = project(s, scale, cols, p, 1.0 / cols, KIND, STEPS, GROUP)
+    powers, _slopes = terms(s, tau, scale, p, KIND)
+    root = tl.clamp(s * scale - tau, 0.0, 1.0)
+    if KIND != "sparsemax" and KIND != "entmax15":
+        root *= tl.exp2(scale * tl.log2(unit))
+    y = powers * unit
+    share = 1 / (alpha * scale)
+    spread = (1 - root) * share  # of which y has the mean y - y^alpha, as y is the p-th power of the root
     if HARD:
         label = tl.load(at, row < rows, other=0)
-        counts = tl.where((label < 0) | (label >= cols), float("nan"), counts)
-        counts = tl.where(label == ignore_index, 0.0, counts)
-        t = tl.where(col == label.to(tl.int32), 1.0, 0.0)
+        counts = (row < rows) & (label != ignore_index)
+        known = (label >= 0) & (label < cols)
+        score = tl.load(x + row * x_stride + label, counts & known, other=float("nan")).to(tl.float32)
+        value = tl.sum(y * (tl.maximum(s, -2 * p) + spread), 1)[:, None] - (score - top)
+        value = tl.where(counts, value, 0.0)
+        gap = powers * tl.where(counts, tl.where(known, unit, float("nan")), 0.0)
+        gap = tl.where(col == tl.where(counts & (score > float("-inf")), label, -1).to(tl.int32), gap - 1, gap)
     else:
         t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
-    live = s != float("-inf")
-    top = tl.max(s, 1)[:, None]
-    s -= tl.where(top == float("-inf"), 0.0, top)
-    p = project(s * (alpha - 1), cols, 1 / (alpha - 1), 1.0 / cols, KIND, STEPS)
-    spread = p - _power(p, alpha, KIND)
-    if not HARD:
-        spread -= t - _power(t, alpha, KIND)
-    gap = tl.where(live, p - t, -t)
-    value = tl.sum(tl.where(gap == 0, 0.0, gap * s) + spread / (alpha * (alpha - 1)), 1)[:, None]
-    tl.store(loss + row, tl.where(counts == 0, 0.0, counts * value), row < rows)
+        gap = y - t
+        value = tl.sum(tl.where(gap == 0, 0.0, gap * s) + y * spread - (t - _power(t, alpha, KIND)) * share, 1)[:, None]
+        gap = tl.where(s == float("-inf"), 0.0, gap)
+    tl.store(loss + row, value, row < rows)
     if GRADIENT:
-        tl.store(out + row * cols + col, tl.where((counts == 0) | (live == 0), 0.0, counts * gap).to(out.dtype.element_ty), inside)
+        tl.store(out + row * cols + col, gap.to(out.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -75,8 +83,8 @@ def forward(logits: Tensor, target: Tensor, alpha: float, ignore_index: int, gra
     height, width, warps = layout.tile(x.shape[1])
     _forward[(triton.cdiv(len(x), height),)](
         x, target, loss, out, *x.shape, x.stride(0), ignore_index, *sizes[1:], *strides, target.stride(-1), alpha,
-        KIND={1.5: "entmax15", 2.0: "sparsemax"}.get(alpha, "steep" if alpha > 2 else "entmax"), STEPS=64, HARD=hard, GRADIENT=gradient,
-        HEIGHT=height, WIDTH=width, num_warps=warps,
+        KIND=variant(alpha), STEPS=64, HARD=hard, GRADIENT=gradient,
+        HEIGHT=height, WIDTH=width, GROUP=min(layout.group(x), width), num_warps=warps,
     )  # fmt: skip
     count("entmax_loss", "triton", "rows")
     return loss, out

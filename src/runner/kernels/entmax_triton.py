@@ -2,10 +2,10 @@
 
 With z = (alpha - 1)(x - max x), u = [z - tau]_+ and p = 1 / (alpha - 1), the threshold solves |u|_p = 1. For p >= 1 the norm is convex
 and falls in tau, so that Newton climbs from tau = -1 without overshooting, and the product of residual and slope falls at least fourfold
-a step: some 32 steps exhaust float32 at a million columns; normal logits take 2 to 13. Sparsemax stops when its support stays. Both it
+a step: some 32 steps exhaust float32 at a million columns; normal logits take 1 or 2 from the threshold of their groups' maxima. Both sparsemax
 and entmax-1.5 close with the exact solution on the support. For alpha > 2 ("steep") the largest y lies between 1/n and 1 and determines
-tau = -y^(alpha - 1): it is bisected, geometrically. The search closes with the upper end: at the lower one a large alpha may bring tau
-down to 0, and no entry would be above it.
+tau = -y^(alpha - 1): it is bisected, geometrically, within bounds that each sum narrows. The search closes with the upper end: at the
+lower one a large alpha may bring tau down to 0, and no entry would be above it.
 """
 
 import torch
@@ -18,22 +18,24 @@ from .dispatch import count
 
 
 @triton.jit
-def _excess(z, tau):
-    return tl.where(z <= tau, 0.0, z - tau)  # keeps NaN
-
-
-@triton.jit
-def _terms(z, tau, p, KIND: tl.constexpr):
-    """The summands of |u|_p^p and of its slope."""
-    u = _excess(z, tau)
+def terms(s, tau, scale, p, KIND: tl.constexpr):
+    """The summands of |u|_p^p and of its slope, of scores less their maximum. The clamp costs nothing: on a GPU it is part of the product."""
+    u = tl.clamp(s * scale - tau, 0.0, 1.0)
     if KIND == "sparsemax":
-        return u, tl.where(u > 0, 1.0, 0.0)
+        return u, tl.clamp(u * 1e38, 0.0, 1.0)
     elif KIND == "entmax15":
         return u * u, u
+    elif KIND == "entmax":
+        slope = tl.exp2((p - 1) * tl.log2(u))
+        return u * slope, slope
+    elif KIND == "steep":
+        power = tl.exp2(p * tl.log2(u))
+        return power, power
     else:
-        safe = tl.where(u > 0, u, 1.0)
-        power = tl.where(u == 0, 0.0, tl.exp2(p * tl.log2(safe)))
-        return tl.where(u != u, u, power), power / safe
+        slope = u * u
+        for _ in tl.static_range(KIND - 3):
+            slope *= u
+        return u * slope, slope
 
 
 @triton.jit
@@ -42,56 +44,49 @@ def _middle(low, high, p):
 
 
 @triton.jit
-def _climb(tau, new):
-    return tl.where(new <= tau, tau, new)  # keeps NaN
-
-
-@triton.jit
 def _advance(tau, low, high, total, slope, size, p, KIND: tl.constexpr):
     """The next threshold, the next bracket of the largest y, the support's size, and whether the search goes on."""
     slope = tl.maximum(slope, 1e-30)
     if KIND == "steep":
         y = tl.sqrt(low * high)
-        low, high = tl.where(total < 1, y, low), tl.where(total < 1, high, y)
+        bound = y / tl.maximum(total, 1e-30)  # beyond the root, as the sum grows at least as fast as y
+        low, high = tl.where(total < 1, y, tl.maximum(low, bound)), tl.where(total < 1, tl.minimum(high, bound), y)
         return _middle(low, high, p), low, high, size, high - low > 1e-7 * high
     if KIND == "sparsemax":
-        return _climb(tau, tau + (total - 1) / slope), low, high, slope, slope < size
+        return tau + (total - 1) / slope, low, high, slope, (total - 1 > 1e-6) & (slope < size)
     if KIND == "entmax15":
         norm = tl.sqrt(total)
         new = tau + (norm - 1) * norm / slope
     else:
         norm = tl.exp2(tl.log2(tl.maximum(total, 1e-30)) / p)
         new = tau + (norm - 1) * total / norm / slope
-    new = _climb(tau, new)
-    return new, low, high, size, (total - 1 > 1e-6) & (new != tau)
+    return new, low, high, size, (total - 1 > 1e-6) & (new > tau)
 
 
 @triton.jit
-def _close(tau, total, slope, size, KIND: tl.constexpr):
-    """The threshold that solves the equation on the support: of sum (u - d) = 1, and of sum (u - d)^2 = 1, the root in d."""
-    residual = total - 1
+def _close(tau, total, slope, KIND: tl.constexpr):
+    """The threshold that solves the equation on the support: of sum (u - d) = 1, and of sum (u - d)^2 = 1, but for d^2."""
     if KIND == "sparsemax":
-        return tau + residual / tl.maximum(size, 1.0)
+        return tau + (total - 1) / tl.maximum(slope, 1.0)
     elif KIND == "entmax15":
-        root = tl.sqrt(tl.maximum(slope * slope - size * residual, 0.0))
-        return tau + residual / tl.maximum(slope + root, 1e-30)
+        return tau + (total - 1) / tl.maximum(2 * slope, 1e-30)
     else:
         return tau
 
 
 @triton.jit
-def _value(z, tau, total, p, KIND: tl.constexpr):
-    value, _slope = _terms(z, tau, p, KIND)
+def _unit(top, total, KIND: tl.constexpr):
+    """What the powers are multiplied with: 1 or 1 / total, NaN in a row that has NaN or inf."""
     if KIND == "sparsemax" or KIND == "entmax15":
-        return value
-    return value / tl.where(total == 0, 1.0, total)
+        return 1 + (top - top)
+    else:
+        return 1 / tl.where(total == 0, 1.0, total) + (top - top)
 
 
 @triton.jit
-def project(z, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr):
-    """The mapping of rows z = (alpha - 1)(x - max x) that are held whole."""
-    tau = tl.zeros_like(tl.max(z, 1)[:, None]) - 1.0
-    high = -tau
+def _search(s, tau, scale, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr):
+    """The threshold of rows that are held whole, from one that is not too high, and the powers and sums there."""
+    high = tl.zeros_like(tau) + 1.0
     low = high * lowest
     if KIND == "steep":
         tau = _middle(low, high, p)
@@ -101,27 +96,49 @@ def project(z, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr):
     step = 0
     moving = True
     while moving:
-        powers, slopes = _terms(z, tau, p, KIND)
+        powers, slopes = terms(s, tau, scale, p, KIND)
         total = tl.sum(powers, 1)[:, None]
         slope = tl.sum(slopes, 1)[:, None]
         new, low, high, size, open = _advance(tau, low, high, total, slope, size, p, KIND)
         tau = tl.where(open, new, tau)
         step += 1
         moving = (tl.max(tl.max(open.to(tl.int32), 1), 0) > 0) & (step < STEPS)
-    if KIND == "entmax15":
-        size = tl.sum(tl.where(z > tau, 1.0, 0.0), 1)[:, None]
     if KIND == "steep":
         tau = _middle(high, high, p)
-        powers, slopes = _terms(z, tau, p, KIND)
+        powers, _slopes = terms(s, tau, scale, p, KIND)
         total = tl.sum(powers, 1)[:, None]
-    tau = _close(tau, total, slope, size, KIND)
-    return _value(z, tau, total, p, KIND)
+    return tau, total, slope
+
+
+@triton.jit
+def _tops(groups):
+    """Maxima along the last dimension; inf, which leads to NaN, where a NaN is in the sum, as maxima drop it."""
+    last: tl.constexpr = len(groups.shape) - 1
+    some = tl.sum(groups * 1e-6, last)
+    return tl.where(some == some, tl.max(groups, last), float("inf"))
+
+
+@triton.jit
+def project(s, scale, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr, GROUP: tl.constexpr):
+    """Scores less their maximum, that, the threshold, and what the powers there are multiplied with, of rows that are held whole.
+
+    A thread loads a group of columns at once. The groups' maxima have a threshold that is not above the row's, and mostly is the row's.
+    """
+    tops = _tops(s.reshape(s.shape[0], s.shape[1] // GROUP, GROUP))
+    top = tl.max(tops, 1)[:, None]
+    top = tl.where(top == float("-inf"), 0.0, top)
+    s -= top
+    tau = tl.zeros_like(top) - 1.0
+    if KIND != "steep" and GROUP > 1:
+        tau, total, slope = _search(tops - top, tau, scale, cols, p, lowest, KIND, STEPS)
+    tau, total, slope = _search(s, tau, scale, cols, p, lowest, KIND, STEPS)
+    return s, top, _close(tau, total, slope, KIND), _unit(top, total, KIND)
 
 
 @triton.jit
 def _forward_rows(
     x, y, rows, cols, x_stride, scale, p, lowest,
-    KIND: tl.constexpr, STEPS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ALPHAS: tl.constexpr = False,
+    KIND: tl.constexpr, STEPS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, ALPHAS: tl.constexpr = False,
 ):  # fmt: skip
     """If ALPHAS, `scale` points to an alpha for each row, and `p` is not read."""
     row = (tl.program_id(0) * HEIGHT + tl.arange(0, HEIGHT)).to(tl.int64)[:, None]
@@ -130,10 +147,10 @@ def _forward_rows(
     if ALPHAS:
         scale = tl.load(scale + row, row < rows, other=2.0) - 1
         p = 1 / scale
-    z = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    top = tl.max(z, 1)[:, None]
-    z = (z - tl.where(top == float("-inf"), 0.0, top)) * scale
-    tl.store(y + row * cols + col, project(z, cols, p, lowest, KIND, STEPS).to(y.dtype.element_ty), inside)
+    s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
+    s, _top, tau, unit = project(s, scale, cols, p, lowest, KIND, STEPS, GROUP)
+    powers, _slopes = terms(s, tau, scale, p, KIND)
+    tl.store(y + row * cols + col, (powers * unit).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -148,7 +165,7 @@ def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, H
     log_v = tl.log2(tl.where(v > 0, v, 1.0))
     s = tl.where(v > 0, tl.exp2((2 - a) * log_v), 0.0)
     total = tl.sum(s, 1)[:, None]
-    share = s / tl.where(total > 0, total, 1.0)
+    share = s * (1 / tl.where(total > 0, total, 1.0))
     dot = tl.sum(share * g, 1)[:, None]
     tl.store(out + row * cols + col, (s * (g - dot)).to(out.dtype.element_ty), inside)
     # the slope in alpha without the large terms that cancel near 1, see _alpha_gradient
@@ -157,50 +174,59 @@ def _alpha_rows(y, grad, alpha, out, slope, rows, cols, y_stride, grad_stride, H
     small = tl.minimum(e, 0.5)
     series = tl.zeros_like(v) + 1.0
     for n in tl.static_range(7):
-        series = 1.0 + small / (9 - n) * series
+        series = 1.0 + small * series * (1.0 / (9 - n))
     bend = tl.where(e < 0.5, v * small * small * 0.5 * series, s - v - v * e)
     rise = bend + v * e
     more = tl.sum(rise, 1)[:, None]
     curve = tl.sum(bend, 1)[:, None]
     mean = tl.sum(v * log_v, 1)[:, None]
-    d = (v * curve - bend) / (a - 1) + rise * mean - v * log_v * more
+    d = (v * curve - bend) * (1 / (a - 1)) + rise * mean - v * log_v * more
     tl.store(slope + row, tl.sum(g * d, 1)[:, None] / ((a - 1) * (1 + more)), row < rows)
 
 
 @triton.jit
-def _sums(kept, found, top, scale, tau, p, KIND: tl.constexpr, CHUNK: tl.constexpr):
-    powers = tl.zeros([CHUNK], tl.float32)
-    slopes = tl.zeros([CHUNK], tl.float32)
-    sizes = tl.zeros([CHUNK], tl.float32)
-    for start in range(0, found, CHUNK):
-        at = start + tl.arange(0, CHUNK)
-        z = (tl.load(kept + at, at < found, other=float("-inf")) - top) * scale
-        power, slope = _terms(z, tau, p, KIND)
-        powers += power
-        slopes += slope
-        sizes += tl.where(z > tau, 1.0, 0.0)
-    return tl.sum(powers), tl.sum(slopes), tl.sum(sizes)
+def _sums(kept, found, top, scale, tau, p, KIND: tl.constexpr, SPAN: tl.constexpr, GROUP: tl.constexpr):
+    powers = tl.zeros([SPAN], tl.float32)
+    slopes = tl.zeros([SPAN], tl.float32)
+    at = tl.arange(0, SPAN)[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    for start in range(0, found, SPAN):
+        s = tl.load(kept + start * GROUP + at, at < (found - start) * GROUP, other=float("-inf")).to(tl.float32) - top
+        power, slope = terms(s, tau, scale, p, KIND)
+        powers += tl.sum(power, 1)
+        slopes += tl.sum(slope, 1)
+    return tl.sum(powers), tl.sum(slopes)
 
 
 @triton.jit
-def _forward_wide(x, y, kept, rows, cols, x_stride, scale, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr, CHUNK: tl.constexpr):
-    """One program a row: keep the few entries within reach of the running maximum, search among those, read the row again to write."""
+def _forward_wide(
+    x, y, kept, place, rows, cols, room, x_stride, scale, p, lowest,
+    KIND: tl.constexpr, STEPS: tl.constexpr, CHUNK: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """One program a row: keep the few groups of columns within reach of the running maximum, and write zeros to the others; search among
+    those that are kept, and write them."""
+    SPAN: tl.constexpr = CHUNK // 4 // GROUP
     program = tl.program_id(0).to(tl.int64)
     programs = tl.num_programs(0).to(tl.int64)
-    kept += program * cols
+    kept += program * room
+    place += program * (room // GROUP)
     source = x + program * x_stride
     target = y + program * cols
+    group = tl.arange(0, CHUNK // GROUP)
+    each = tl.arange(0, GROUP)[None, :]
     for _row in range(tl.program_id(0), rows, tl.num_programs(0)):
         top = float("-inf")
         found = 0
         for start in tl.range(0, cols, CHUNK, num_stages=3):
-            col = start + tl.arange(0, CHUNK)
-            z = tl.load(source + col, col < cols, other=float("-inf")).to(tl.float32)
-            top = tl.maximum(top, tl.max(z, 0))
-            keep = tl.where((z - top) * scale <= -1, 0, 1)
-            keep = tl.where(z == float("-inf"), 0, keep)
-            tl.store(kept + found + tl.cumsum(keep, 0) - 1, z, keep != 0)
-            found += tl.sum(keep, 0)
+            col = start + group[:, None] * GROUP + each
+            raw = tl.load(source + col, col < cols, other=float("-inf"))
+            tops = _tops(raw.to(tl.float32))
+            top = tl.maximum(top, tl.max(tops, 0))
+            keep = (tops - top) * scale > -1
+            at = found + tl.cumsum(keep.to(tl.int32), 0) - 1
+            tl.store(kept + at[:, None] * GROUP + each, raw, keep[:, None])
+            tl.store(place + at, start + group * GROUP, keep)
+            tl.store(target + col, tl.zeros_like(raw), (keep[:, None] == 0) & (col < cols))
+            found += tl.sum(keep.to(tl.int32), 0)
         top = tl.where(top == float("-inf"), 0.0, top)
         tl.debug_barrier()  # the kept entries are read by other threads than wrote them
         tau = -1.0
@@ -211,28 +237,41 @@ def _forward_wide(x, y, kept, rows, cols, x_stride, scale, p, lowest, KIND: tl.c
         size = cols + 1.0
         total = 0.0
         slope = 0.0
-        within = 0.0
         step = 0
         moving = True
         while moving:
-            total, slope, within = _sums(kept, found, top, scale, tau, p, KIND, CHUNK)
+            total, slope = _sums(kept, found, top, scale, tau, p, KIND, SPAN, GROUP)
             new, low, high, size, open = _advance(tau, low, high, total, slope, size, p, KIND)
             tau = tl.where(open, new, tau)
             step += 1
             moving = open & (step < STEPS)
-        if KIND == "entmax15":
-            size = within
         if KIND == "steep":
             tau = _middle(high, high, p)
-            total, slope, within = _sums(kept, found, top, scale, tau, p, KIND, CHUNK)
-        tau = _close(tau, total, slope, size, KIND)
-        for start in tl.range(0, cols, CHUNK, num_stages=3):
-            col = start + tl.arange(0, CHUNK)
-            z = (tl.load(source + col, col < cols, other=float("-inf")).to(tl.float32) - top) * scale
-            tl.store(target + col, _value(z, tau, total, p, KIND).to(y.dtype.element_ty), col < cols)
+            total, slope = _sums(kept, found, top, scale, tau, p, KIND, SPAN, GROUP)
+        tau = _close(tau, total, slope, KIND)
+        unit = _unit(top, total, KIND)
+        for start in range(0, found, SPAN):
+            at = start + tl.arange(0, SPAN)
+            col = tl.load(place + at, at < found, other=cols)[:, None] + each
+            s = tl.load(kept + at[:, None] * GROUP + each, at[:, None] < found, other=float("-inf")).to(tl.float32) - top
+            powers, _slopes = terms(s, tau, scale, p, KIND)
+            tl.store(target + col, (powers * unit).to(y.dtype.element_ty), col < cols)
+        if unit != unit:
+            for start in range(0, cols, CHUNK):
+                col = start + tl.arange(0, CHUNK)
+                tl.store(target + col, tl.full([CHUNK], float("nan"), y.dtype.element_ty), col < cols)
         source += programs * x_stride
         target += programs * cols
         tl.debug_barrier()  # the next row reuses the space
+
+
+def variant(alpha: float) -> str | int:
+    """What kernels are compiled for: a small whole p that needs no logarithms, any p above 1, or bisection."""
+    p = 1 / (alpha - 1)
+    whole = round(p)
+    if abs(p - whole) < 1e-6 * p and whole <= 12:
+        return {1: "sparsemax", 2: "entmax15"}.get(whole, whole)
+    return "entmax" if p > 1 else "steep"
 
 
 def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
@@ -243,15 +282,21 @@ def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     x = layout.dense(x)
     rows, cols = x.shape
     shared = (rows, cols, x.stride(0), alpha - 1, 1 / (alpha - 1), 1 / cols)
-    constants = {"KIND": "steep" if alpha > 2 else kind, "STEPS": 64}
+    constants = {"KIND": variant(alpha), "STEPS": 64}
     if cols <= layout.WIDEST:
         height, width, warps = layout.tile(cols)
-        _forward_rows[(triton.cdiv(rows, height),)](x, y, *shared, **constants, HEIGHT=height, WIDTH=width, num_warps=warps)
+        if constants["KIND"] not in ("entmax", "steep"):  # terms without logarithms take less than their sums over a row
+            warps = max(warps // 2, 1)
+        constants |= {"HEIGHT": height, "WIDTH": width, "GROUP": min(layout.group(x), width), "num_warps": warps}
+        _forward_rows[(triton.cdiv(rows, height),)](x, y, *shared, **constants)
         count(kind, "triton", "rows")
         return y
-    programs = min(rows, layout.PROGRAMS)
-    kept = torch.empty(programs, cols, dtype=torch.float32, device=x.device)
-    _forward_wide[(programs,)](x, y, kept, *shared, **constants, CHUNK=layout.chunk(kept), num_warps=8)
+    chunk, group = layout.chunk(x, x), layout.group(x)  # twice, as it also keeps what it loads
+    programs, room = min(rows, layout.PROGRAMS), triton.cdiv(cols, chunk) * chunk
+    kept = torch.empty(programs, room, dtype=x.dtype, device=x.device)
+    place = torch.empty(programs, room // group, dtype=torch.int32, device=x.device)
+    shared = (x, y, kept, place, rows, cols, room, *shared[2:])
+    _forward_wide[(programs,)](*shared, **constants, CHUNK=chunk, GROUP=group, num_warps=8)
     count(kind, "triton", "loop")
     return y
 
@@ -263,7 +308,7 @@ def forward_alphas(x: Tensor, alpha: Tensor) -> Tensor:
         x, alpha = layout.dense(x), alpha.contiguous()
         rows, cols = x.shape
         height, width, warps = layout.tile(cols)
-        constants = {"KIND": "steep", "STEPS": 64, "HEIGHT": height, "WIDTH": width, "ALPHAS": True, "num_warps": warps}
+        constants = {"KIND": "steep", "STEPS": 64, "HEIGHT": height, "WIDTH": width, "GROUP": 1, "ALPHAS": True, "num_warps": warps}
         _forward_rows[(triton.cdiv(rows, height),)](x, y, rows, cols, x.stride(0), alpha, 0.0, 1 / cols, **constants)
         count("entmax", "triton", "rows")
     return y

@@ -222,7 +222,7 @@ def _fall(u, n, N: tl.constexpr):
     else:
         power = 1.0
         square = inverse
-        for bit in tl.static_range(6):
+        for bit in tl.static_range(4):
             if (N >> bit) % 2:
                 power *= square
             square *= square
@@ -341,7 +341,7 @@ def _constants(formula: str, parameters: Sequence[float]) -> dict:
     elif formula == "bi_tempered":
         t1, t2 = parameters[:2]
         n = 1 / (t2 - 1) if t2 > 1 else 0.0
-        tail, head = (round(x) if math.isclose(x, round(x), rel_tol=1e-9) and x < 64 else -1 for x in (n, (1 - t1) * n))
+        tail, head = (round(x) if math.isclose(x, round(x), rel_tol=1e-9) and x < 16 else -1 for x in (n, (1 - t1) * n))
         chosen = formula, int(parameters[2]), tail if t2 > 1 else None, head if t1 < 1 else None
     else:
         active, passive = formula.split("+")

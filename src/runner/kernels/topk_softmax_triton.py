@@ -123,8 +123,8 @@ def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[T
         height, width, warps = layout.tile(x.shape[1])
         _forward[(triton.cdiv(len(x), height),)](
             x, values, best, log_z, *x.shape, x.stride(0), 1 / temperature, k,
-            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, GROUP=min(16 // x.itemsize, width), KEPT=layout.power_of_two(k),
-            num_warps=warps // 4,
+            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, GROUP=min(layout.group(x), width), KEPT=layout.power_of_two(k),
+            num_warps=max(warps // 4, 1),
         )  # fmt: skip
         count("topk_softmax", "triton", "rows")
     return values, best, log_z
