@@ -75,6 +75,11 @@ def test_scale_lies_over_the_recipe(composed):
     assert composed("+recipe=noisy_labels", "scale=smoke", "trainer.duration=3it").one("trainer").args["duration"] == "3it"
 
 
+@pytest.mark.parametrize("spelled", ["[paper]", " paper", "'paper'", "['paper']"])
+def test_a_scale_is_the_same_however_hydra_lets_one_spell_it(composed, spelled):
+    assert composed("+recipe=noisy_labels", f"scale={spelled}") == composed("+recipe=noisy_labels", "scale=paper")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -87,7 +87,8 @@ def compose(overrides: list[str], config_name: str = "config") -> dict:
 def at_scale(overrides: list[str]):
     """Recipes are read at the scale, and without the options, that the overrides replace."""
     asked = dict(o.split("=", 1) for o in overrides if "=" in o)
-    tokens = SCALE.set(asked.get("scale", "mini").strip("'\"")), CHOSEN.set({g: _names(asked[g]) for g in registry.GROUPS if g in asked})
+    scale = _names(asked.get("scale", "mini"))[-1]  # `[paper]` is a scale to Hydra too
+    tokens = SCALE.set(scale), CHOSEN.set({g: _names(asked[g]) for g in registry.GROUPS if g in asked})
     try:
         yield
     finally:
