@@ -91,6 +91,7 @@ def test_a_scale_is_the_same_however_hydra_lets_one_spell_it(composed, spelled):
         (["model.width=${nope.x}"], "nope"), (["~loss"], "group"), (["scale=huge"], "no option 'huge' in group 'scale'"),
         (["noise={name:symmetric,rate:0.3}"], "noise=OPTION noise.rate=VALUE"), (["kernels=triton"], "such as kernels.backend=triton"),
         (["+recipe=elr"], "did you mean 'noise/elr'?"), (["loss=[ce,gce]"], "loss takes one option, not [ce,gce]"),
+        (["with=[elr,[mixup]]"], "holds their names alone"), (["eval=[accuracy,5]"], "holds their names alone"), (["loss=[null]"], "their names alone"),
     ],
 )  # fmt: skip
 def test_refusals_are_one_line_with_the_nearest_name(composed, overrides, said):

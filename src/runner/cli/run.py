@@ -79,6 +79,7 @@ def information(argv: list[str]) -> int:
     COMPLETING.set(any(a.split("=")[0] in ("--shell-completion", "-sc") for a in argv))
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["runner", *compose.rewrite(argv)]
+    compose.parse([a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
     with compose.at_scale(argv), compose.explained():
         hydra.main(version_base="1.3", config_path=None, config_name="config")(lambda config: None)()
     return 0

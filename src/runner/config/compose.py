@@ -124,7 +124,12 @@ def rewrite(arguments: list[str]) -> list[str]:
 def parse(overrides: list[str]) -> list[Override]:
     """Overrides in Hydra's grammar, parsed. Raises UserError."""
     with explained():
-        return OverridesParser.create().parse_overrides(overrides)
+        found = OverridesParser.create().parse_overrides(overrides)
+    for override in filter(is_group, found):
+        listed = override.value() if isinstance(override.value(), list) else []
+        if not all(isinstance(name, str) for name in listed):  # Hydra trips over them
+            raise UserError(f"'{override.input_line}' is not valid; a list of options holds their names alone, such as [a,b]")
+    return found
 
 
 @contextmanager
