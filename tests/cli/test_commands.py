@@ -44,6 +44,7 @@ def _ctrl_c():
         (["show", "loss=gcee"], "did you mean 'gce'?"),
         (["list", "losss"], "did you mean 'loss'?"),
         (["why", "loss.qq", "loss=gce"], "no key 'loss.qq'"),
+        (["why", "loss..q", "loss=gce"], "no key 'loss..q'"),
         (["tabel", "noisy_labels"], "no command 'tabel'; did you mean 'table'?"),
         (["-m", "seed=1,2", "--retries", "-1"], "--retries: '-1' is no number of at least 0"),
         (["--timeout", "1s", "seed=1"], "--timeout is for sweeps; add -m"),
@@ -226,7 +227,7 @@ def test_why(runner):
     assert "3.0 is the default" in done.stdout
     assert "command line" in done.stdout
     assert "with/elr.build(lam)" in done.stdout
-    chosen = runner("why", "noise", "+recipe=noisy_labels")
+    chosen = runner("why", "noise", "+recipe=[noisy_labels]")
     assert "conf/config.yaml" in chosen.stdout
     assert "recipes/noisy_labels.yaml" in chosen.stdout
 
