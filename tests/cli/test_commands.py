@@ -260,6 +260,15 @@ def test_components_of_ones_own_folder_can_be_looked_at(runner):
     assert (done.returncode, done.stderr) == (2, "runner: argument --config-dir/-cd: expected one argument\n")
 
 
+def test_presets_of_ones_own_folder_can_be_looked_at(runner, tmp_path):
+    (tmp_path / "lab/noise").mkdir(parents=True)
+    (tmp_path / "lab/noise/much.yaml").write_text("# a lot\ndefaults: [symmetric, _self_]\nrate: 0.7\n")
+    asked = {"list noise": "preset: a lot", "show noise=much": "rate: 0.7", "why noise.rate noise=much": "so: 0.7 in noise/much  (lab/noise/much.yaml:3)"}
+    for command, said in asked.items():
+        done = runner(*command.split(), "--config-dir", "lab")
+        assert said in done.stdout.replace(f"{tmp_path}/", ""), done.stderr
+
+
 def test_list_shows_what_scales_are(capsys):
     assert list_command.main(["scale"]) == 0
     assert "minutes on a laptop" in capsys.readouterr().out

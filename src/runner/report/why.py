@@ -76,7 +76,7 @@ def _set(key: str, config: Config, overrides: list[str], config_name: str) -> Hi
             history += _in_yaml(CONF / "scale" / f"{scale}.yaml", key.split("."), f"scale {scale}")
             history += _in_yaml(recipes.names()[recipe], ["scales", scale, *key.split(".")], f"recipe {recipe} at scale {scale}")
         else:
-            file = CONF / f"{path}.yaml"
+            file = next((f for folder in (CONF, *registry.folders()[1:]) if (f := folder / f"{path}.yaml").is_file()), CONF)
             package = [p for p in (layer.package or "").split(".") if p]
             parts = key.split(".")
             if parts[: len(package)] == package:
