@@ -294,6 +294,29 @@ def test_a_closed_pipe_ends_quietly(monkeypatch):
         main.main(["list"])
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&- <&-"])
+def test_outputs_that_are_closed_cost_a_run_nothing(runner, tmp_path, closed):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")), "OMP_NUM_THREADS": "1"}
+    for many in ("trainer.duration=2it", "-m trainer.duration=3it,4it"):
+        command = f"{sys.executable} -m runner scale=smoke {many} {closed}"
+        assert subprocess.run(command, shell=True, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, timeout=100, check=False).returncode == 0
+    assert len(list(tmp_path.glob("runs/*/done.json"))) == 3
+
+
+def test_what_an_output_cannot_spell_is_no_reason_to_end(runner):
+    done = runner("table", "noisy_labels", "--no-run", "--format", "md", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "\\xb1" in done.stdout
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path):
+    code = "import os, runner.cli.main as m\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); m.main(['seed=1'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "runner: the current folder is not there any more\n")
+
+
 def test_all_that_list_names_can_be_shown(capsys):
     for group in registry.GROUPS:
         for option in [*registry.options(group), *presets(group)]:
