@@ -51,6 +51,7 @@ def _ctrl_c():
         (["--fail-fast", "seed=1"], "--fail-fast is for sweeps; add -m"),
         (["threads=100000"], "threads=100000 is out of range"),
         (["launcher=slurm"], "launcher=slurm is for sweeps; add -m"),
+        (["--cfg", "jobs", "seed=1"], "argument --cfg/-c: invalid choice: 'jobs'"),
         (["plan", "--only", "failed", "seed=1"], "unrecognized arguments: --only"),
         (["plan", "--plan", "some.jsonl", "seed=1"], "--plan some.jsonl is frozen: it takes no overrides such as 'seed=1'"),
         (["store=/dev/null"], "/dev/null/"),
