@@ -116,6 +116,23 @@ def test_other_mistakes_are_not_about_quotes(override):
     assert "quote it" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("scales: [mini]", "recipe own: scales=['mini'] is not valid; it takes keys"), ("scales: {mini: 3}", "recipe own, scale mini is 3"),
+        ("scales: {mini: {defaults: 3}}", "recipe own, scale mini: defaults=3 is not valid; it takes a list"), ("defaults: [3]", "not 3"),
+        ("paper: a title", "paper='a title' is not valid"), ("claims: {say: x}", "is not valid; it takes a list"), ("search: 3", "search=3 is not valid"),
+        ("notes: \udce9", "is not valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_recipe_whose_parts_are_of_another_kind_is_named(tmp_path, monkeypatch, text, said):
+    (tmp_path / "own.yaml").write_text(text, errors="surrogateescape")
+    monkeypatch.setattr(recipes, "names", lambda: {"own": tmp_path / "own.yaml"})
+    with pytest.raises(UserError) as caught:
+        recipes.read.__wrapped__("own")
+    assert said in str(caught.value)
+
+
 def test_a_folder_of_ones_own(tmp_path):
     (tmp_path / "loss").mkdir()
     (tmp_path / "recipe" / "mine").mkdir(parents=True)
