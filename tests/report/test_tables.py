@@ -119,6 +119,8 @@ def test_csv_and_json(table):
     assert cell["short", "0.0"]["low"] is None
     assert cell["short", "0.4"]["n"] == 0
     assert whole["better"] == "max"
+    table.cells["short", "0.0"] = Entry({0: math.nan}, {0: "run0"})
+    assert "NaN" not in formats.whole(table), "which is no JSON"
 
 
 def test_rich_shows_every_cell(table):
