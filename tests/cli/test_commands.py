@@ -44,12 +44,17 @@ def _ctrl_c():
         (["show", "loss=gcee"], "did you mean 'gce'?"),
         (["list", "losss"], "did you mean 'loss'?"),
         (["why", "loss.qq", "loss=gce"], "no key 'loss.qq'"),
+        (["why", "loss..q", "loss=gce"], "no key 'loss..q'"),
         (["tabel", "noisy_labels"], "no command 'tabel'; did you mean 'table'?"),
         (["-m", "seed=1,2", "--retries", "-1"], "--retries: '-1' is no number of at least 0"),
         (["--timeout", "1s", "seed=1"], "--timeout is for sweeps; add -m"),
         (["--fail-fast", "seed=1"], "--fail-fast is for sweeps; add -m"),
         (["threads=100000"], "threads=100000 is out of range"),
         (["launcher=slurm"], "launcher=slurm is for sweeps; add -m"),
+        (["--cfg", "jobs", "seed=1"], "argument --cfg/-c: invalid choice: 'jobs'"),
+        (["-m", "seed=1,2", "data=hub", "data.path=\udcff.csv"], "cannot read"),
+        (["verify", "noise/elr", "--seeds", "0-99999999999"], "--seeds 0-99999999999 is not valid"),
+        ([f"trainer.duration={'9' * 400}ep"], "it takes a duration"),
         (["plan", "--only", "failed", "seed=1"], "unrecognized arguments: --only"),
         (["plan", "--plan", "some.jsonl", "seed=1"], "--plan some.jsonl is frozen: it takes no overrides such as 'seed=1'"),
         (["store=/dev/null"], "/dev/null/"),
@@ -226,7 +231,7 @@ def test_why(runner):
     assert "3.0 is the default" in done.stdout
     assert "command line" in done.stdout
     assert "with/elr.build(lam)" in done.stdout
-    chosen = runner("why", "noise", "+recipe=noisy_labels")
+    chosen = runner("why", "noise", "+recipe=[noisy_labels]")
     assert "conf/config.yaml" in chosen.stdout
     assert "recipes/noisy_labels.yaml" in chosen.stdout
 
@@ -259,6 +264,15 @@ def test_components_of_ones_own_folder_can_be_looked_at(runner):
     assert (done.returncode, done.stderr) == (2, "runner: argument --config-dir/-cd: expected one argument\n")
 
 
+def test_presets_of_ones_own_folder_can_be_looked_at(runner, tmp_path):
+    (tmp_path / "lab/noise").mkdir(parents=True)
+    (tmp_path / "lab/noise/much.yaml").write_text("# a lot\ndefaults: [symmetric, _self_]\nrate: 0.7\n")
+    asked = {"list noise": "preset: a lot", "show noise=much": "rate: 0.7", "why noise.rate noise=much": "so: 0.7 in noise/much  (lab/noise/much.yaml:3)"}
+    for command, said in asked.items():
+        done = runner(*command.split(), "--config-dir", "lab")
+        assert said in done.stdout.replace(f"{tmp_path}/", ""), done.stderr
+
+
 def test_list_shows_what_scales_are(capsys):
     assert list_command.main(["scale"]) == 0
     assert "minutes on a laptop" in capsys.readouterr().out
@@ -282,6 +296,29 @@ def test_a_closed_pipe_ends_quietly(monkeypatch):
     monkeypatch.setattr(main, "dispatch", printed)
     with pytest.raises(SystemExit, match=r"^141$"):
         main.main(["list"])
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&- <&-"])
+def test_outputs_that_are_closed_cost_a_run_nothing(runner, tmp_path, closed):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")), "OMP_NUM_THREADS": "1"}
+    for many in ("trainer.duration=2it", "-m trainer.duration=3it,4it"):
+        command = f"{sys.executable} -m runner scale=smoke {many} {closed}"
+        assert subprocess.run(command, shell=True, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, timeout=100, check=False).returncode == 0
+    assert len(list(tmp_path.glob("runs/*/done.json"))) == 3
+
+
+def test_what_an_output_cannot_spell_is_no_reason_to_end(runner):
+    done = runner("table", "noisy_labels", "--no-run", "--format", "md", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "\\xb1" in done.stdout
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path):
+    code = "import os, runner.cli.main as m\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); m.main(['seed=1'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "runner: the current folder is not there any more\n")
 
 
 def test_all_that_list_names_can_be_shown(capsys):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import socket
 import sys
@@ -102,6 +103,13 @@ def test_order_and_values(store, capsys):
     assert [(run["id"], run["metrics"]["test/acc_last"]) for run in found] == [(D, 7.0), (B, 80.0), (C, 85.0), (A, 90.0)]
     assert [round(run["age"] / 3600) for run in found[1:]] == [2, 2, 2]
     assert {run["seconds"] for run in found} == {None, 60.0}
+
+
+def test_nan_disturbs_neither_order_nor_json(store, capsys):
+    record(store, "eeeeeeeeeeee", math.nan, seed=8)
+    command.main([f"store={store}", "--json", "--sort", "test/acc_last"])
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert [run["metrics"]["test/acc_last"] for run in found] == [None, 7.0, 80.0, 85.0, 90.0]
 
 
 def test_the_columns_are_the_keys_that_differ(store, capsys):

@@ -75,6 +75,11 @@ def test_scale_lies_over_the_recipe(composed):
     assert composed("+recipe=noisy_labels", "scale=smoke", "trainer.duration=3it").one("trainer").args["duration"] == "3it"
 
 
+@pytest.mark.parametrize("spelled", ["[paper]", " paper", "'paper'", "['paper']"])
+def test_a_scale_is_the_same_however_hydra_lets_one_spell_it(composed, spelled):
+    assert composed("+recipe=noisy_labels", f"scale={spelled}") == composed("+recipe=noisy_labels", "scale=paper")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -86,6 +91,7 @@ def test_scale_lies_over_the_recipe(composed):
         (["model.width=${nope.x}"], "nope"), (["~loss"], "group"), (["scale=huge"], "no option 'huge' in group 'scale'"),
         (["noise={name:symmetric,rate:0.3}"], "noise=OPTION noise.rate=VALUE"), (["kernels=triton"], "such as kernels.backend=triton"),
         (["+recipe=elr"], "did you mean 'noise/elr'?"), (["loss=[ce,gce]"], "loss takes one option, not [ce,gce]"),
+        (["with=[elr,[mixup]]"], "holds their names alone"), (["eval=[accuracy,5]"], "holds their names alone"), (["loss=[null]"], "their names alone"),
     ],
 )  # fmt: skip
 def test_refusals_are_one_line_with_the_nearest_name(composed, overrides, said):
@@ -108,6 +114,23 @@ def test_other_mistakes_are_not_about_quotes(override):
     with pytest.raises(UserError) as caught:
         compose.parse([override])
     assert "quote it" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("scales: [mini]", "recipe own: scales=['mini'] is not valid; it takes keys"), ("scales: {mini: 3}", "recipe own, scale mini is 3"),
+        ("scales: {mini: {defaults: 3}}", "recipe own, scale mini: defaults=3 is not valid; it takes a list"), ("defaults: [3]", "not 3"),
+        ("paper: a title", "paper='a title' is not valid"), ("claims: {say: x}", "is not valid; it takes a list"), ("search: 3", "search=3 is not valid"),
+        ("notes: \udce9", "is not valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_recipe_whose_parts_are_of_another_kind_is_named(tmp_path, monkeypatch, text, said):
+    (tmp_path / "own.yaml").write_text(text, errors="surrogateescape")
+    monkeypatch.setattr(recipes, "names", lambda: {"own": tmp_path / "own.yaml"})
+    with pytest.raises(UserError) as caught:
+        recipes.read.__wrapped__("own")
+    assert said in str(caught.value)
 
 
 def test_a_folder_of_ones_own(tmp_path):

@@ -170,6 +170,12 @@ def test_a_component_that_cannot_be_read_is_said_with_its_line(tmp_path, text, s
     assert str(error.value).startswith(f"{tmp_path}/{said}")
 
 
+def test_a_component_in_another_encoding_is_said_with_its_name(tmp_path):
+    (tmp_path / "odd.py").write_bytes(b"def build(x='\xe9'): pass")
+    with pytest.raises(UserError, match=r"odd\.py: 'utf-8' codec"):
+        schemas.read(tmp_path / "odd.py")
+
+
 def test_a_component_that_cannot_be_imported_is_said_with_its_line(tmp_path, monkeypatch):
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "own.py").write_text("import math\nimport nosuchthing\n\n\ndef build():\n    pass\n")

@@ -213,6 +213,22 @@ def test_phases_begin_once_and_in_order():
     assert rates == pytest.approx(expected)
 
 
+def test_what_a_last_phase_without_a_step_does_is_measured():
+    class Forget:
+        def phases(self, state):
+            return [Phase("train"), Phase("forget", "0it", self.forget)]
+
+        @torch.no_grad()
+        def forget(self, state):
+            torch._foreach_zero_(list(state.model.parameters()))
+
+    made = small.loop(small.part(Forget(), owns=("phases",)))
+    found = made.run()["test/error_last"]
+    assert found == (made.state.data.test.y != 0).float().mean(), "all are told the first class"
+    assert made.run()["test/error_last"] == found
+    assert made.measures.summary.measured_at == made.state.step
+
+
 def test_phases_longer_than_the_run_make_the_run_longer():
     class Long:
         def phases(self, state):

@@ -90,6 +90,22 @@ def test_a_living_holder_is_named(tmp_path, other):
         Claim(tmp_path).take()
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_who_is_late_for_a_record_that_is_set_aside_does_not_get_the_new_one(tmp_path, other, monkeypatch, replaced):
+    folder, unspoilt = tmp_path / "run", Claim._write
+
+    def late(self, content):
+        folder.rename(tmp_path / "aside")
+        if replaced:
+            write(folder, held(other.pid), number=4)
+        return unspoilt(self, content)
+
+    write(folder, held(1, free=True), number=2)
+    monkeypatch.setattr(Claim, "_write", late)
+    with pytest.raises(Busy, match="this moment"):
+        Claim(folder).take()
+
+
 def test_a_holder_of_before_the_machine_was_started_again_is_dead(tmp_path, other):
     assert alive(held(other.pid)) is True
     assert alive(held(other.pid, boot="01234567")) is False

@@ -344,6 +344,7 @@ def test_the_end_of_a_search(tmp_path, capsys):
         (["seed=1,2", "--seeds", "2"], "--seeds sets the seed"),
         (["seed=1,2", "--seeds", "0-1"], "--seeds sets the seed"),
         (["loss=ce,gce", "--seeds", "1-3"], "--seeds: '1-3' is no number"),
+        (["loss=ce,gce", "--sampler-seed", "-1"], "--sampler-seed: '-1' is no number of at least 0"),
         (["seed=1,2", "--study", "../x"], "is no name"),
         (["seed=1,2", "--metric", "test/what_last"], "say --direction"),
         (["seed=1,2", "--space", "nowhere.yaml"], "No such file"),
@@ -357,6 +358,12 @@ def test_bad_input_is_refused_and_nothing_written(tmp_path, monkeypatch, argumen
     with pytest.raises(UserError, match=said):
         command.main(arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_seed_of_the_sampler(tmp_path):
+    question = search.Question(space.Space((), {}, {}), (), "test/acc_best", "maximize")
+    with search.opened(question, Store(tmp_path), "large", seed=2**32) as study:
+        assert 0 <= study.ask().suggest_float("x", 0, 1) <= 1
 
 
 def test_seeds_are_a_number_or_the_first_so_many():

@@ -121,6 +121,14 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "equal in all 2 logged steps" in capsys.readouterr().out
 
 
+def test_twins_that_measured_nan_are_equal(tmp_path, capsys):
+    for name in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        record(tmp_path, name, rows(3.0), float("nan"), loss="ce")
+    record(tmp_path, "cccccccccccc", rows(3.0), 90.0, loss="ce")
+    assert command.main([f"store={tmp_path}", "aaa", "bbb"]) == 0
+    assert command.main([f"store={tmp_path}", "aaa", "ccc"]) == 1
+
+
 def test_what_names_no_run(runner, tmp_path):
     record(tmp_path / "runs", "aaaaaaaaaaaa", rows(3.0), 1.0)
     record(tmp_path / "runs", "aaabbbbbbbbb", rows(3.0), 1.0)

@@ -119,6 +119,8 @@ def test_csv_and_json(table):
     assert cell["short", "0.0"]["low"] is None
     assert cell["short", "0.4"]["n"] == 0
     assert whole["better"] == "max"
+    table.cells["short", "0.0"] = Entry({0: math.nan}, {0: "run0"})
+    assert "NaN" not in formats.whole(table), "which is no JSON"
 
 
 def test_rich_shows_every_cell(table):
@@ -220,6 +222,9 @@ def test_a_scale_has_tables_of_its_own(monkeypatch):
     assert list(cells.tables("r", "paper")) == ["t"]
     with pytest.raises(UserError, match=r"^recipe r has no table 'u' at scale paper; known: t$"):
         cells.table("r", "u", "paper")
+    monkeypatch.setitem(content["scales"], "smoke", {"tables": 3})
+    with pytest.raises(UserError, match=r"^recipe r, scale smoke: tables=3 is not valid"):
+        cells.tables("r", "smoke")
     for wrong in ({"v": {}}, {"t": {"colz": {}}}, {"t": 5}):
         monkeypatch.setitem(content["scales"], "smoke", {"tables": wrong})
         with pytest.raises(UserError, match=r"^recipe r, scale smoke: (no table 'v'|table t takes cols, metric, published, rows, seeds, or null)"):
@@ -238,6 +243,7 @@ def test_a_scale_has_tables_of_its_own(monkeypatch):
         ({"metric": ["test/acc_last"]}, "metric=['test/acc_last'] is not valid"),
         ({"metric": "test/acc_last", "seeds": "0-4"}, "seeds='0-4' is not valid; it takes a number of seeds"),
         ({"metric": "test/acc_last", "published": {"values": {"ce": 1}}}, "it takes a source"),
+        ({"metric": "test/acc_last", "published": {"source": "x", "values": {"ce": "94.1 ± 0.2"}}}, "published holds '94.1 ± 0.2'; it takes numbers"),
         (None, "recipe r, table t is None"),
     ],
 )

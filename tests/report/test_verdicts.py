@@ -94,6 +94,7 @@ def test_what_is_no_condition_is_refused(text):
         ({"say": "x", "that": "ce >= 1", "seed": 5}, "unknown key 'seed'; did you mean 'seeds'?"),
         ({"say": "x", "that": "ce >= 1", "seeds": 0}, "seeds=0 is not valid"),
         ({"say": "x", "that": "ce >= 1", "at": "here"}, "at='here' is not valid"),
+        ({"say": "x", "that": "nope >= 1", "scale": ["mini"]}, "no row 'nope' at scale ['mini']"),
         ({"that": "ce >= 1"}, "a claim has a sentence"),
     ],
 )

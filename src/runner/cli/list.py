@@ -35,8 +35,8 @@ def main(argv: list[str]) -> int:
     elif group in (*registry.GROUPS, "scale"):
         for option in registry.options(group):
             table.add_row(option, schema(group, option).summary)
-        for name in presets(group):
-            table.add_row(name, "preset: " * (group != "scale") + about(CONF / group / f"{name}.yaml"))
+        for name, file in presets(group).items():
+            table.add_row(name, "preset: " * (group != "scale") + about(file))
     else:
         raise UserError(f"no group '{group}'{nearest(group, [*registry.GROUPS, 'scale', 'recipe'])}")
     console.print(table)
@@ -48,6 +48,8 @@ def about(file: Path) -> str:
     return next((line.lstrip("# ") for line in file.read_text().splitlines() if line.startswith("#") and "@package" not in line), "")
 
 
-def presets(group: str) -> list[str]:
-    """Named settings of a group's options, from `conf/`."""
-    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+def presets(group: str) -> dict[str, Path]:
+    """Named settings of a group's options: name -> file, of `conf/` and of the user's own folders."""
+    own = (file for folder in reversed(registry.folders()[1:]) for file in (folder / group).glob("*.yaml"))
+    found = {file.stem: file for file in own if file.stem not in registry.options(group)} | {file.stem: file for file in (CONF / group).glob("*.yaml")}
+    return dict(sorted(found.items()))

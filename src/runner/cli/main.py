@@ -1,7 +1,9 @@
 """The command `runner`: find the subcommand, and turn what users did wrong into one line and exit status 2."""
 
+import contextlib
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -43,6 +45,7 @@ COMMANDS = ("check", "diff", "doctor", "list", "new", "plan", "report", "runs", 
 def main(argv: list[str] | None = None) -> None:
     """Run the command and exit."""
     argv = sys.argv[1:] if argv is None else argv
+    mend_streams()
     try:
         code = dispatch(argv)
         if os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun's: gloo's threads may abort a process that takes itself apart when all is done
@@ -70,6 +73,9 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None:  # of `os.getcwd`
+            print("runner: the current folder is not there any more", file=sys.stderr)
+            sys.exit(2)
         if os.environ.get("RUNNER_TRACEBACK") or (error.errno not in DISK and error.filename is None):
             raise
         if error.errno not in DISK:  # a path that cannot be what it was given for
@@ -79,6 +85,18 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is Python's own end: Ctrl-C shortens it, and need not show where it was
+
+
+def mend_streams() -> None:
+    """What was closed before the start goes nowhere, and no file of a run gets its number; a character that an output cannot take is shown by its code."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):  # the lowest number that is free is this one
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def dispatch(argv: list[str]) -> int | None:

@@ -63,11 +63,17 @@ def run_one(config: Config) -> int:
     return 0
 
 
+def refused(message: str) -> None:
+    """For Hydra's parser, which would print its usage, many lines."""
+    raise UserError(message)
+
+
 def information(argv: list[str]) -> int:
     """Hydra answers: --cfg, --info, --hydra-help, shell completion."""
     import os
 
     import hydra
+    from hydra._internal.utils import get_args_parser
 
     from runner.config import compose
     from runner.config.source import COMPLETING, register
@@ -79,6 +85,10 @@ def information(argv: list[str]) -> int:
     COMPLETING.set(any(a.split("=")[0] in ("--shell-completion", "-sc") for a in argv))
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["runner", *compose.rewrite(argv)]
+    checked = get_args_parser()
+    checked.error = refused
+    checked.parse_args(sys.argv[1:])
+    compose.parse([a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
     with compose.at_scale(argv), compose.explained():
         hydra.main(version_base="1.3", config_path=None, config_name="config")(lambda config: None)()
     return 0

@@ -52,7 +52,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--study", type=name, metavar="NAME", help="a name of its own; without, the same search has the same one")
     parser.add_argument("--seeds", type=seeds, default=1, help="runs a trial, 3 or 0-2 (1); their mean counts")
     parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
-    parser.add_argument("--sampler-seed", type=int, default=0)
+    parser.add_argument("--sampler-seed", type=arguments.natural, default=0)
     parser.add_argument("--pruner", choices=("median", "none"), default="median", help="what stops trials that fall behind (median)")
     own, rest = parser.parse_known_args(argv)
     common = arguments.parse(rest)

@@ -8,7 +8,6 @@ from rich.table import Table
 from runner.cli import arguments
 from runner.cli.list import presets
 from runner.config import recipes
-from runner.config.places import CONF
 from runner.config.schema import schema
 from runner.core.errors import UserError
 from runner.report.summary import output
@@ -30,8 +29,8 @@ def main(argv: list[str]) -> int:
         console.print(f"recipe {option}: {(recipe.get('paper') or {}).get('title', '')}", markup=False)
         console.print(recipes.names()[option].read_text(), markup=False)
         return 0
-    if option in presets(group):
-        console.print((CONF / group / f"{option}.yaml").read_text(), markup=False, end="")
+    if file := presets(group).get(option):
+        console.print(file.read_text(), markup=False, end="")
         return 0
     known = schema(group, option)
     console.print(f"[bold]{group}={option}[/]  {known.summary}")

@@ -87,7 +87,8 @@ def compose(overrides: list[str], config_name: str = "config") -> dict:
 def at_scale(overrides: list[str]):
     """Recipes are read at the scale, and without the options, that the overrides replace."""
     asked = dict(o.split("=", 1) for o in overrides if "=" in o)
-    tokens = SCALE.set(asked.get("scale", "mini").strip("'\"")), CHOSEN.set({g: _names(asked[g]) for g in registry.GROUPS if g in asked})
+    scale = _names(asked.get("scale", "mini"))[-1]  # `[paper]` is a scale to Hydra too
+    tokens = SCALE.set(scale), CHOSEN.set({g: _names(asked[g]) for g in registry.GROUPS if g in asked})
     try:
         yield
     finally:
@@ -123,7 +124,12 @@ def rewrite(arguments: list[str]) -> list[str]:
 def parse(overrides: list[str]) -> list[Override]:
     """Overrides in Hydra's grammar, parsed. Raises UserError."""
     with explained():
-        return OverridesParser.create().parse_overrides(overrides)
+        found = OverridesParser.create().parse_overrides(overrides)
+    for override in filter(is_group, found):
+        listed = override.value() if isinstance(override.value(), list) else []
+        if not all(isinstance(name, str) for name in listed):  # Hydra trips over them
+            raise UserError(f"'{override.input_line}' is not valid; a list of options holds their names alone, such as [a,b]")
+    return found
 
 
 @contextmanager

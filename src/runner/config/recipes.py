@@ -13,6 +13,8 @@ from runner.core.errors import UserError, nearest
 
 # what a recipe says about itself and its results; the rest of it is config
 ABOUT = ("paper", "tables", "claims", "when", "notes", "scales", "search")
+KINDS = {"paper": dict, "claims": list, "scales": dict, "search": dict, "defaults": list}  # of its parts, where they are there
+WORDS = {dict: "keys with their values", list: "a list"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,11 +62,26 @@ def read(name: str) -> dict:
         raise UserError(f"no recipe '{name}'{nearest(name, names())}")
     try:
         content = parse(names()[name].read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {names()[name]} is not valid YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {names()[name]} is empty")
+    _check(f"recipe {name}", content)
+    for scale, own in (content.get("scales") or {}).items():
+        _check(f"recipe {name}, scale {scale}", {} if own is None else own)
     return content
+
+
+def _check(where: str, part) -> None:
+    """Raises UserError for parts of another kind than those that read them expect."""
+    if not isinstance(part, dict):
+        raise UserError(f"{where} is {part!r}; it takes {WORDS[dict]}")
+    for key, kind in KINDS.items():
+        if not isinstance(part.get(key), kind | None):
+            raise UserError(f"{where}: {key}={part[key]!r} is not valid; it takes {WORDS[kind]}")
+    for entry in part.get("defaults") or []:
+        if not isinstance(entry, str | dict):
+            raise UserError(f"{where}: defaults hold options, such as override /loss: gce; not {entry!r}")
 
 
 def at_scale(name: str, scale: str, chosen: dict[str, list[str]] | None = None) -> dict:

@@ -198,6 +198,8 @@ def read(file: Path, function: str = "build") -> tuple[str, Card, dict[str, Para
         return _read(file, function)
     except SyntaxError as error:
         raise UserError(f"{file}:{error.lineno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: {error}") from error
     except _Mistake as error:
         line, why = error.args
         raise UserError(f"{file}:{line}: {why}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runner.core.errors import UserError
 
-DURATION = re.compile(r"\d+(\.\d+)?(ep|it)")
+DURATION = re.compile(r"\d{1,15}(\.\d+)?(ep|it)")
 Duration = str  # annotates options of components that are durations
 
 

@@ -92,8 +92,7 @@ class Loop:
         for hook in self.on.step_end:
             hook(state)
         state.enforce_masks()
-        state.step += 1
-        state.place += 1
+        state.step, state.place = state.step + 1, state.place + 1
 
     def run(self, after_step: Callable[["Loop"], None] = lambda loop: None) -> dict[str, float]:
         """Train to the end.
@@ -127,6 +126,7 @@ class Loop:
             if phase.begin is not None:
                 phase.begin(state)
                 state.enforce_masks()
+                self.measures.summary.measured_at = -1  # what was measured at this step is of the weights before
 
     def run_epoch(self, end: int, after_step: Callable) -> None:
         """The rest of the current epoch, or of the phase if that ends first."""

@@ -61,7 +61,7 @@ class Measures:
             self.row(loop, evaluate, probe)
 
     def finish(self, loop) -> dict[str, float]:
-        """Sum up; a run without a step is measured now."""
+        """Sum up; a run without a step, or whose last phase has none, is measured now."""
         if self.summary.measured_at != loop.state.step:
             self.row(loop, True, True)
         return self.summary.flat()

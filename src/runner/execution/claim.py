@@ -71,13 +71,17 @@ class Claim:
         self.mine = {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "born": born(os.getpid()), "beat": 0}
         self.number = number + 1
         self.file = self.folder / f"claim-{self.number}.json"
-        part = self._write(self.mine)
         try:
-            os.link(part, self.file)
-        except FileExistsError:
-            raise Busy(f"run {self.folder.name} was taken by another process this moment") from None
-        finally:
-            part.unlink(missing_ok=True)
+            part = self._write(self.mine)
+            try:
+                os.link(part, self.file)
+            finally:
+                part.unlink(missing_ok=True)
+            first = latest(self.folder)[0] == self.number  # else another process has put a new record here, with a higher claim of its own
+        except (FileExistsError, FileNotFoundError):
+            first = False
+        if not first:
+            raise Busy(f"run {self.folder.name} was taken by another process this moment")
         self._begin()
 
     def _begin(self) -> None:

@@ -100,7 +100,7 @@ def _key(overrides: list[str], config_name: str) -> str:
     places = [CONF, RECIPES, *registry.folders(), *(registry.PACKAGE / p for p in ("config", "core", "kernels", "execution"))]
     files = sorted({f for place in places for pattern in ("*.py", "*.yaml") for f in place.rglob(pattern)})
     about = [(str(f), (s := f.stat()).st_mtime_ns, s.st_size) for f in files]
-    texts = [*map(str.encode, overrides), *(f.read_bytes() for f in files if f.suffix == ".yaml")]
+    texts = [*(o.encode(errors="surrogateescape") for o in overrides), *(f.read_bytes() for f in files if f.suffix == ".yaml")]
     variables = sorted(os.environ.items()) if any(b"oc.env" in text for text in texts) else []
     text = json.dumps([overrides, config_name, [str(f) for f in registry.folders()], about, variables])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

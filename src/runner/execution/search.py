@@ -77,7 +77,7 @@ def opened(question: Question, store: Store, name: str, sampler: str = "tpe", pr
             raise UserError(f"study {name} searches another space or metric; choose another --study")
         study.set_user_attr("question", question.key)
         _ask_again(study)
-        study.sampler = SAMPLERS[sampler](seed=seed + len(study.trials))  # not the same draws again
+        study.sampler = SAMPLERS[sampler](seed=(seed + len(study.trials)) % 2**32)  # not the same draws again; numpy takes no larger seed
         study.pruner = PRUNERS[pruner]()
         yield study
     finally:

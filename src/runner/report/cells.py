@@ -73,6 +73,8 @@ def tables(recipe: str, scale: str = "mini") -> dict[str, dict]:
         raise UserError(f"recipe {recipe}: tables={known!r} is not valid; it takes names, each with {', '.join(sorted(PARTS))}")
     for name, spec in known.items():
         _check(f"recipe {recipe}, table {name}", spec)
+    if not isinstance(own, dict):
+        raise UserError(f"recipe {recipe}, scale {scale}: tables={own!r} is not valid; it takes names of tables")
     for name, other in own.items():
         if name not in known:
             raise UserError(f"recipe {recipe}, scale {scale}: no table '{name}'{nearest(name, known)}")
@@ -97,6 +99,9 @@ def _check(where: str, spec) -> None:
             raise UserError(f"{where}: metric={value!r} is not valid; it takes one of a run's summary, such as test/acc_last")
         if part == "published" and not (isinstance(value, dict) and "source" in value and isinstance(value.get("values", {}), dict)):
             raise UserError(f"{where}: published={value!r} is not valid; it takes a source, and values: {{ROW: {{COL: NUMBER}}}}")
+        lines = value.get("values", {}).values() if part == "published" else ()
+        if wrong := [v for line in lines for v in (line.values() if isinstance(line, dict) else [line]) if not isinstance(v, int | float | None)]:
+            raise UserError(f"{where}: published holds {wrong[0]!r}; it takes numbers, or null")
 
 
 def table(recipe: str, name: str | None = None, scale: str = "mini") -> tuple[str, dict]:

@@ -110,7 +110,7 @@ def _claim(recipe: str, spec: dict) -> Claim:
         raise UserError(f"{where}: seeds={many!r} is not valid; it takes a number of seeds, 1 or more")
     if not isinstance(at, dict):
         raise UserError(f"{where}: at={at!r} is not valid; it takes keys with their values")
-    scale = spec.get("scale", "mini")
+    scale = str(spec.get("scale", "mini"))
     try:
         parts = parse(str(spec["that"]))
         known, metric = _rows_of(recipe, names(parts), scale)

@@ -66,8 +66,9 @@ def find(store: Store, name: str) -> Record:
 
 
 def differing(a: dict, b: dict) -> dict[str, tuple]:
-    """Key -> both values, where they are not the same; None for one that is not there."""
-    return {k: (a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)}
+    """Key -> both values, where they are not the same, as nan is to nan here; None for one that is not there."""
+    both = {k: (a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b])}
+    return {k: (x, y) for k, (x, y) in both.items() if x != y and (x == x or y == y)}
 
 
 def parting(a: list[dict], b: list[dict]) -> Parting:

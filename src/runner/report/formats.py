@@ -139,7 +139,7 @@ def whole(table: Table) -> str:
     cells = [
         {
             "row": row, "col": col, "mean": finite(e.interval.mean), "low": finite(e.interval.low), "high": finite(e.interval.high), "n": e.interval.n,
-            "values": e.values, "runs": e.runs, "published": e.published, "best": e.best,
+            "values": {seed: finite(value) for seed, value in e.values.items()}, "runs": e.runs, "published": e.published, "best": e.best,
         }
         for (row, col), e in table.cells.items()
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """The runs of a store: what sets them apart, how they ended, filters and order."""
 
+import math
 import operator
 import re
 import time
@@ -89,7 +90,9 @@ class Run:
         return {**self.config, **self.metrics, **self.own}
 
     def data(self) -> dict:
-        return {**self.own, "config": self.plain, "metrics": self.metrics}
+        """For JSON, which knows no nan and no infinity."""
+        known = {k: v if v is None or math.isfinite(v) else None for k, v in self.metrics.items()}
+        return {**self.own, "config": self.plain, "metrics": known}
 
 
 def read(store: Store, stale: bool = False) -> list[Run]:
@@ -154,12 +157,12 @@ def _meets(value, sign: str, wanted) -> bool:
 
 
 def order(runs: list[Run], key: str) -> list[Run]:
-    """Sorted by any value, the smallest first; runs without it come first. Raises UserError."""
+    """Sorted by any value, the smallest first; runs without it, or with nan, come first. Raises UserError."""
     check_key(key, {k for run in runs for k in run.values})
 
     def place(run: Run) -> tuple:
         value = run.values.get(key)
-        return (0, 0, "") if value is None else (1, value, "") if isinstance(value, int | float) else (2, 0, shown(value))
+        return (0, 0, "") if value is None or value != value else (1, value, "") if isinstance(value, int | float) else (2, 0, shown(value))
 
     return sorted(runs, key=place)
 

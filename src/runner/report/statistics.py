@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+MANY = 100_000  # no more seeds than these: a slip of the keyboard must not take the memory
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ def paired(a: dict[int, float], b: dict[int, float]) -> np.ndarray:
 
 
 def seeds(text: str) -> list[int]:
-    """`0-4,10` -> [0, 1, 2, 3, 4, 10]. Raises ValueError."""
+    """`0-4,10` -> [0, 1, 2, 3, 4, 10]. Raises ValueError, also for more than MANY."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        found += range(int(first), int(last) + 1) if dash else [int(first)]
-    if not found:
+        found += range(int(first), min(int(last), int(first) + MANY) + 1) if dash else [int(first)]
+    if not 0 < len(found) <= MANY:
         raise ValueError(text)
     return found

@@ -31,10 +31,10 @@ def steps(key: str, config: Config, overrides: list[str], config_name: str) -> t
 
 
 def _get(tree: dict, key: str):
-    node = tree
-    for part in key.split("."):
+    node, parts = tree, key.split(".")
+    for k, part in enumerate(parts):
         if not isinstance(node, dict) or part not in node:
-            parent = key.rpartition(part)[0].rstrip(".")
+            parent = ".".join(parts[:k])
             raise UserError(f"this run has no key '{key}'{nearest(part, [f'{parent}.{k}' if parent else k for k in (node if isinstance(node, dict) else ())])}")
         node = node[part]
     return node
@@ -76,7 +76,7 @@ def _set(key: str, config: Config, overrides: list[str], config_name: str) -> Hi
             history += _in_yaml(CONF / "scale" / f"{scale}.yaml", key.split("."), f"scale {scale}")
             history += _in_yaml(recipes.names()[recipe], ["scales", scale, *key.split(".")], f"recipe {recipe} at scale {scale}")
         else:
-            file = CONF / f"{path}.yaml"
+            file = next((f for folder in (CONF, *registry.folders()[1:]) if (f := folder / f"{path}.yaml").is_file()), CONF)
             package = [p for p in (layer.package or "").split(".") if p]
             parts = key.split(".")
             if parts[: len(package)] == package:
@@ -103,7 +103,7 @@ def _chosen(key: str, overrides: list[str]) -> History:
     """Who chose the option of a group: lines of the root, of the recipe, and overrides."""
     group = key.split(".")[0]
     history: History = []
-    names = [o.partition("=")[2] for o in overrides if o.startswith("+recipe=")]
+    names = [n for o in compose.parse(overrides) if o.key_or_group == "recipe" for n in (o.value() if isinstance(o.value(), list) else [o.value()])]
     for file in [CONF / "config.yaml", *(recipes.names()[n] for n in names)]:
         for number, line in enumerate(file.read_text().splitlines(), 1):
             text = line.strip().lstrip("-[{ ").removeprefix("override ").lstrip("/")
