@@ -38,9 +38,9 @@ class Hopper:
 
 
 def entries(module):
-    """The functions of a module that no other of its functions calls."""
+    """The functions of a module that no other of its functions calls or hands on."""
     found = {name: f for name, f in vars(module).items() if isinstance(f, JITFunction) and f.fn.__module__ == module.__name__}
-    return [name for name in found if not any(f"{name}(" in f.src for other, f in found.items() if other != name)]
+    return [name for name in found if not any(re.search(rf"\b{name}\b", f.src) for other, f in found.items() if other != name)]
 
 
 def compile_only(self, *args, grid, warmup, **options):

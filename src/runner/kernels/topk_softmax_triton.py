@@ -135,9 +135,10 @@ def backward(grad: Tensor, x: Tensor, values: Tensor, best: Tensor, log_z: Tenso
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if x.numel():
         x, k = layout.dense(x), values.shape[-1]
+        grad, values, best, log_z = (t.contiguous() for t in (grad, values, best, log_z))
         height, width, warps = layout.tile(x.shape[1])
         _backward[(triton.cdiv(len(x), height),)](
-            grad.contiguous(), x, values, best, log_z, out, *x.shape, x.stride(0), 1 / temperature, k,
+            grad, x, values, best, log_z, out, *x.shape, x.stride(0), 1 / temperature, k,
             RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, KEPT=layout.power_of_two(k), num_warps=warps,
         )  # fmt: skip
         count("topk_softmax_backward", "triton", "rows")
