@@ -5,10 +5,10 @@
 
 A multiprocessor issues a limited number of instructions in the time in which the memory moves an element: `bound` is the fraction of the copy
 bandwidth that the instructions an element allow, counted in the machine code (SASS), an upper bound that only a GPU can lower. Loops over a
-row's columns count once; searches, which read nothing, count one step, and `step` is what each further one adds. `programs` is how many
-programs the registers and the shared memory let a multiprocessor hold, `spilled` bytes of stack a thread. Several kernels of a pass add up.
-Rows are appended to results/sm_90.csv (`--out`). An H200's figures: 132 multiprocessors, 4.3 TB/s copied (as measured by a copy), 1.755 GHz
-(its boost clock under load, as nvidia-smi reports for the H100 SXM, whose processor it shares).
+row's columns count once, also a search in a wide row, as if it kept every entry; searches in rows that are held count one step, and `step` is
+what each further one adds. `programs` is how many programs the registers and the shared memory let a multiprocessor hold, `spilled` bytes of
+stack a thread. Several kernels of a pass add up. Forward passes that also write a gradient (the sparse losses) are charged with the read alone.
+Rows are appended to results/sm_90.csv (`--out`). Taken for an H200: 132 multiprocessors at 1.755 GHz, and 4.3 TB/s copied.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .topk_mask_triton import COUNTED, digits
+from .topk_mask_triton import COUNTED, digits, magnitude
 
 BLOCK = 4096
 STATE = tl.constexpr(4)
@@ -22,7 +22,7 @@ STATE = tl.constexpr(4)
 @triton.jit
 def _keys(x, mask, at, n, ACTIVE: tl.constexpr):
     """Bits of |x|, and which of them compete: those in the mask, or those outside."""
-    key = tl.load(x + at, at < n, other=0.0).to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    key = magnitude(tl.load(x + at, at < n, other=0.0))
     return key, (at < n) & ((tl.load(mask + at, at < n, other=0) != 0) == ACTIVE)
 
 

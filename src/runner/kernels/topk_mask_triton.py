@@ -26,8 +26,14 @@ def digits(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 
 @triton.jit
+def magnitude(x):
+    """Integers that order like |x|. All NaN are one, whose low bits are 0: a GPU that widens half precision sets them all."""
+    return tl.minimum(x.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF, 0x7FC00000)
+
+
+@triton.jit
 def _keys(w, at, n):
-    return tl.load(w + at, at < n, other=0.0).to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    return magnitude(tl.load(w + at, at < n, other=0.0))
 
 
 @triton.jit
