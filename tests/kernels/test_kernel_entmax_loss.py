@@ -198,6 +198,8 @@ def test_edges(alpha, backend):
         torch.testing.assert_close(grad[4:, [0, 2]], slope)
         x[4, 0] = torch.nan
         assert f(x[3:], torch.tensor([0, 2], device=DEVICE)).isnan().tolist() == [False, True]
+        for target in (torch.tensor([2], device=DEVICE), torch.tensor([[0.2, 0.0, 0.8]], device=DEVICE)):
+            assert f(x[4:], target, gradient=True)[1][0, [0, 2]].isnan().all()
         y = torch.randn(2, 3, device=DEVICE, requires_grad=True)
         (f(y, torch.tensor([-100, -100], device=DEVICE)).sum() / torch.zeros((), device=DEVICE)).backward()  # the mean over none
         assert not y.grad.any()

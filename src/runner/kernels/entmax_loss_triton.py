@@ -54,7 +54,7 @@ def _forward(
         t = tl.load(at + col.to(tl.int64) * target_col, inside, other=0.0).to(tl.float32)
         gap = y - t
         value = tl.sum(tl.where(gap == 0, 0.0, gap * s) + y * spread - (t - _power(t, alpha, KIND)) * share, 1)[:, None]
-        gap = tl.where(s == float("-inf"), 0.0, gap)
+        gap = tl.where((s == float("-inf")) & (unit == unit), 0.0, gap)  # a row that has NaN has it everywhere
     tl.store(loss + row, value, row < rows)
     if GRADIENT:
         tl.store(out + row * cols + col, gap.to(out.dtype.element_ty), inside)
