@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import finite
 
 
 @triton.jit
@@ -21,7 +22,7 @@ def _rows(
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     top = tl.max(s, 1)[:, None]
-    z = (s - tl.where(top == float("-inf"), 0.0, top)) * 1.4426950408889634
+    z = (s - finite(top)) * 1.4426950408889634
     known = tl.maximum(z, -1e4)  # times the weights, which are 0 far above that, as -inf would not be
     e = tl.exp2(z)
     total = tl.sum(e, 1)[:, None]

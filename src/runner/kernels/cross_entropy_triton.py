@@ -7,22 +7,13 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-
-
-@triton.jit
-def _finite(top):
-    return tl.where(top == float("-inf"), 0.0, top)
+from .exponential_triton import exp, finite
 
 
 @triton.jit
 def _shift(masses, tops, new):
     """What the dot products gain when scores count from `new` and no longer from `tops`; nothing without mass, even if one is NaN."""
-    return tl.where(masses == 0, 0.0, masses * (_finite(tops) - new))
-
-
-@triton.jit
-def _power(difference):
-    return tl.exp2(difference * 1.4426950408889634)
+    return tl.where(masses == 0, 0.0, masses * (finite(tops) - new))
 
 
 @triton.jit
@@ -65,7 +56,7 @@ def _coefficients(
 def _slope(s, q, log_z, mass):
     """0 where nothing counts, even if a logit is NaN."""
     nothing = (s == float("-inf")) | ((mass == 0) & (q == 0))
-    return tl.where(nothing, 0.0, _power(s - log_z) * mass - q)
+    return tl.where(nothing, 0.0, exp(s - log_z) * mass - q)
 
 
 @triton.jit
@@ -78,8 +69,8 @@ def _loss_rows(
     col = tl.arange(0, WIDTH)[None, :]
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
-    top = _finite(tl.max(s, 1))[:, None]
-    total = tl.sum(_power(s - top), 1)[:, None]
+    top = finite(tl.max(s, 1))[:, None]
+    total = tl.sum(exp(s - top), 1)[:, None]
     log_total = tl.log(tl.where(total == 0, 1.0, total))
     if ONE:
         label, count = _label(target, weight, row, row < rows, cols, ignore_index, size1, size2, stride0, stride1, stride2, WEIGHTED)
@@ -98,7 +89,7 @@ def _loss_rows(
     tl.store(mass + row, whole, row < rows)
     if GRADIENT:
         if ONE:
-            share = _power(s - top) * (1 / tl.where(total == 0, 1.0, total))
+            share = exp(s - top) * (1 / tl.where(total == 0, 1.0, total))
             d = tl.where(whole == 0, 0.0, whole * tl.where(col == label, share - 1, share))
         else:
             d = _slope(s, q, top + log_total, whole)
@@ -122,8 +113,8 @@ def _loss_wide(
         col = start + tl.arange(0, CHUNK)
         s = tl.load(x + row * x_stride + col, col < end, other=float("-inf")).to(tl.float32).reshape(CHUNK // GROUP, GROUP)
         higher = tl.maximum(tops, tl.max(s, 1))
-        new = _finite(higher)
-        totals = totals * _power(tops - new) + tl.sum(_power(s - new[:, None]), 1)
+        new = finite(higher)
+        totals = totals * exp(tops - new) + tl.sum(exp(s - new[:, None]), 1)
         if not ONE:
             q = _coefficients(
                 target, weight, row, col, col < end, True, cols, smoothing, ignore_index, size1, size2, stride0, stride1, stride2, target_col,
@@ -139,13 +130,13 @@ def _loss_wide(
         count = tl.where(begin == 0, count, 0.0)
         score = tl.load(x + row * x_stride + label).to(tl.float32)
         mass = tl.where(score == float("-inf"), 0.0, count)
-        dot = tl.where(count == 0, 0.0, count * (score - _finite(top)))
+        dot = tl.where(count == 0, 0.0, count * (score - finite(top)))
     else:
         mass = tl.sum(masses, 0)
-        dot = tl.sum(dots + _shift(masses, tops, _finite(top)), 0)
+        dot = tl.sum(dots + _shift(masses, tops, finite(top)), 0)
     at = part + (row * tl.num_programs(1) + tl.program_id(1)) * 4
     tl.store(at, top)
-    tl.store(at + 1, tl.sum(totals * _power(tops - _finite(top)), 0))
+    tl.store(at + 1, tl.sum(totals * exp(tops - finite(top)), 0))
     tl.store(at + 2, mass)
     tl.store(at + 3, dot)
 
@@ -165,7 +156,7 @@ def _gradient(
     if ONE:  # rows that do not count are not read: neither their logits nor their gradient matter, which a mean over nothing makes infinite
         label, _count = _label(target, weight, row, row < rows, cols, ignore_index, size1, size2, stride0, stride1, stride2, False)
         s = tl.load(x + row * x_stride + col, inside & (mass != 0), other=float("-inf")).to(tl.float32)
-        share = _power(s - log_z)
+        share = exp(s - log_z)
         d = tl.where(col == label, share - 1, share) * tl.where(mass == 0, 0.0, mass * grad)
     else:
         s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import finite
 
 
 @triton.jit
@@ -126,7 +127,7 @@ def project(s, scale, cols, p, lowest, KIND: tl.constexpr, STEPS: tl.constexpr, 
     """
     tops = _tops(s.reshape(s.shape[0], s.shape[1] // GROUP, GROUP))
     top = tl.max(tops, 1)[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
+    top = finite(top)
     s -= top
     tau = tl.zeros_like(top) - 1.0
     if KIND != "steep" and GROUP > 1:
@@ -227,7 +228,7 @@ def _forward_wide(
             tl.store(place + at, start + group * GROUP, keep)
             tl.store(target + col, tl.zeros_like(raw), (keep[:, None] == 0) & (col < cols))
             found += tl.sum(keep.to(tl.int32), 0)
-        top = tl.where(top == float("-inf"), 0.0, top)
+        top = finite(top)
         tl.debug_barrier()  # the kept entries are read by other threads than wrote them
         tau = -1.0
         high = 1.0

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 
 @triton.jit
@@ -39,7 +40,7 @@ def _forward(x, seed, y, rows, cols, x_stride, scale, HEIGHT: tl.constexpr, WIDT
     u = tl.minimum(((word >> 8).to(tl.int32).to(tl.float32) + 0.5) * 5.9604644775390625e-08, 0.999999940395355224609375)
     s -= _log(-_log(u))
     top = tl.max(s, 1)[:, None]
-    e = tl.exp2((s - tl.where(top == float("-inf"), 0.0, top)) * (scale * 1.4426950408889634))
+    e = exp(s - finite(top), scale)
     total = tl.sum(e, 1)[:, None]
     tl.store(y + row * cols + col, (e * (1 / tl.where(total == 0, 1.0, total))).to(y.dtype.element_ty), inside)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 
 @triton.jit
@@ -17,7 +18,7 @@ def _expm1(x):
     """exp(x) - 1 for x <= 0, without cancellation near 0."""
     series = 1 / 24 + x * (1 / 120 + x * (1 / 720 + x * (1 / 5040 + x * (1 / 40320))))
     series = x * (1.0 + x * (1 / 2 + x * (1 / 6 + x * series)))
-    return tl.where(x > -0.5, series, tl.exp2(x * 1.4426950408889634) - 1)
+    return tl.where(x > -0.5, series, exp(x) - 1)
 
 
 @triton.jit
@@ -46,9 +47,8 @@ def _under(t, x):
 @triton.jit
 def _exponentials(s, scale):
     """exp(scale (s - top)) with the largest score as top, their sum, which is 1 in a row of -inf, and its logarithm."""
-    top = tl.max(s, 1)[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
-    e = tl.exp2((s - top) * (scale * 1.4426950408889634))
+    top = finite(tl.max(s, 1))[:, None]
+    e = exp(s - top, scale)
     total = _row_sum(e)
     total = tl.where(total == 0, 1.0, total)
     return e, total, top, tl.log(total)
@@ -65,7 +65,7 @@ def _class_loss(log_p, p, rest, power, KIND: tl.constexpr):
         slope = -p
     elif KIND == "gce":
         loss = -_expm1(power * log_p) * (1 / power)
-        slope = -tl.exp2(power * log_p * 1.4426950408889634)
+        slope = -exp(log_p, power)
     elif KIND == "focal_squared":
         loss = -(rest * rest) * log_p
         slope = rest * (2 * p * log_p - rest)
@@ -88,7 +88,7 @@ def _sum(
     log_p = s - top - log_total
     if HARD:
         at = own - top - log_total
-        loss, pull = _class_loss(at, tl.exp(at), -_expm1(at), power, KIND)
+        loss, pull = _class_loss(at, exp(at), -_expm1(at), power, KIND)
     else:
         each, slope = _class_loss(log_p, p, 1 - p, power, KIND)
         loss = _under(t, each)
@@ -106,7 +106,7 @@ def _sum(
     if PASSIVE == "mae":
         if HARD:
             loss -= beta * _expm1(at)
-            pull -= beta * tl.exp(at)
+            pull -= beta * exp(at)
         else:
             loss += beta * _row_sum(t * (1 - p))
             pull -= beta * t * p
@@ -180,7 +180,7 @@ def _clipped(s, t, own, live, tau, p, NORM: tl.constexpr, HARD: tl.constexpr):
 @triton.jit
 def _log1p_exp(s):
     """log(1 + u) for u = exp(-|s|), by the polynomial whose relative error over [0, 1] is least, 3e-8."""
-    u = tl.exp2(tl.abs(s) * -1.4426950408889634)
+    u = exp(-tl.abs(s))
     series = 0.191060064 + u * (-0.136632453 + u * (0.0782259478 + u * (-0.0295052373 + u * 0.00523269411)))
     return u * (0.99999997 + u * (-0.499994931 + u * (0.333190968 + u * (-0.248429821 + u * series))))
 
@@ -207,7 +207,7 @@ def _ldr(s, t, own, live, lam, margin, NORMALISE: tl.constexpr, HARD: tl.constex
     loss = lam * (log_total - tl.log(classes)) + lead
     d = e * (1 / total) - t
     if NORMALISE:  # the slope of softplus is exp(s - softplus(s)), which is 0 at -inf
-        d = (d - _row_sum(d * z) / classes) * (level * tl.exp2((tl.minimum(s, 0.0) - rest) * 1.4426950408889634))
+        d = (d - _row_sum(d * z) / classes) * (level * exp(tl.minimum(s, 0.0) - rest))
     else:
         d = tl.where(live, d, 0.0)
     return loss, d
@@ -245,19 +245,18 @@ def _bi_tempered(s, t, own, live, t1, t2, STEPS: tl.constexpr, TAIL: tl.constexp
     if TAIL is None:
         e, total, top, log_total = _exponentials(s, 1.0)
         p = e * (1 / total)
-        head = tl.exp2((s - top - log_total) * ((1 - t1) * 1.4426950408889634))
+        head = exp(s - top - log_total, 1 - t1)
         weight = head
         escort = p
         if HARD:
             at = own - top - log_total
-            own_p = tl.exp(at)
-            own_head = tl.exp2(at * ((1 - t1) * 1.4426950408889634))
+            own_p = exp(at)
+            own_head = exp(at, 1 - t1)
             own_weight = own_head
     else:
         n = 1 / (t2 - 1)
         m = (1 - t1) * n
-        top = tl.max(s, 1)[:, None]
-        top = tl.where(top == float("-inf"), 0.0, top)
+        top = finite(tl.max(s, 1))[:, None]
         depth = (top - s) * (t2 - 1)
         shrink = tl.zeros_like(top) + 1
         for _step in range(STEPS + 1):

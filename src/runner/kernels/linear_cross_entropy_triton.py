@@ -12,8 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from . import layout
-from .cross_entropy_triton import _finite, _shift, _slope, combine
+from .cross_entropy_triton import _shift, _slope, combine
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 STRIP = 4096  # classes whose slopes are held at a time, at least; else twice the width of the weight
 PROGRAMS = 4 * layout.PROGRAMS  # programs of the forward, where there are as many tiles
@@ -84,12 +85,12 @@ def _partial(
             hidden, weight, bias, exclude, ids, row, col, rows, cols, depth, h_stride, w_stride, BIASED, EXCLUDES, PRECISION, WIDEN, HEIGHT, WIDTH, DEPTH
         )  # fmt: skip
         higher = tl.maximum(top, tl.max(z, 1))
-        new = _finite(higher)
+        new = finite(higher)
         if KIND != "none":
             q = _shares(target, row, col, rows, cols, t_stride, smoothing, ignore_index, KIND)
             dot += _shift(mass, top, new) + tl.sum(tl.where(q == 0, 0.0, q * (z - new[:, None])), 1)
             mass += tl.sum(tl.where(z == float("-inf"), 0.0, q), 1)
-        total = total * tl.exp(top - new) + tl.sum(tl.exp(z - new[:, None]), 1)
+        total = total * exp(top - new) + tl.sum(exp(z - new[:, None]), 1)
         top = higher
     at = part + (row * splits + split) * 4
     tl.store(at, top, row < rows)
@@ -116,7 +117,7 @@ def _slopes(
     )  # fmt: skip
     level = tl.load(log_z + row, row < rows, other=0.0)[:, None]
     if KIND == "none":
-        d = tl.exp(z - level)
+        d = exp(z - level)
     else:
         q = _shares(target, row, col, rows, cols, t_stride, smoothing, ignore_index, KIND)
         d = _slope(z, q, level, tl.load(mass + row, row < rows, other=0.0)[:, None])

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp
 
 
 @triton.jit
 def _weights(y, alpha, KIND: tl.constexpr):
     if KIND == "log_softmax":
-        return tl.exp2(y * 1.4426950408889634)
+        return exp(y)
     elif KIND == "sparsemax":
         return tl.where(y > 0, 1.0, y)  # NaN stays
     elif KIND == "entmax15":

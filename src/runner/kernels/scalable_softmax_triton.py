@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp
 
 
 @triton.jit
@@ -22,7 +23,7 @@ def _softmax(s, low, top, scale):
     none = top == float("-inf")
     s -= tl.where(none, 0.0, tl.where(scale < 0, low, top))
     steep = tl.where(none | (scale == 0), 1e-44, tl.abs(scale)).to(tl.float32)  # times it no finite score counts, and -inf stays what it is
-    e = tl.exp2(tl.abs(s) * (steep * -1.4426950408889634))
+    e = exp(-tl.abs(s), steep)
     total = tl.sum(e, 1)[:, None]
     return s, e * (1 / tl.where(total == 0, 1.0, total))
 

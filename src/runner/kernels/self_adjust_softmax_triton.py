@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 
 @triton.jit
@@ -19,7 +20,7 @@ def _rows(
     inside = (row < rows) & (col < cols)
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     top = tl.max(s, 1)[:, None]
-    e = tl.exp2((s - tl.where(top == float("-inf"), 0.0, top)) * 1.4426950408889634)
+    e = exp(s - finite(top))
     total = tl.sum(e, 1)[:, None]
     p = e * (1 / tl.where(total == 0, 1.0, total))
     if NORMALISE:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 
 @triton.jit
@@ -18,7 +19,7 @@ def _scores(
     x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols,
     MASK: tl.constexpr, CAUSAL: tl.constexpr,
 ):  # fmt: skip
-    """Scores up to a positive factor, which differences take in `_power`: only a mask that is added must see them scaled."""
+    """Scores up to a positive factor, which differences take in `exp`: only a mask that is added must see them scaled."""
     if CAUSAL:  # the bound on loading is rounded so that loads stay wide
         last_key = row % queries + cols - queries
         inside = inside & (col < (last_key + 16) // 16 * 16)
@@ -42,19 +43,14 @@ def _highest(top, KIND: tl.constexpr):
     if KIND == "softmax_plus_one":
         return tl.maximum(top, 0.0)
     else:
-        return tl.where(top == float("-inf"), 0.0, top)
-
-
-@triton.jit
-def _power(difference, scale):
-    return tl.exp2(difference * (scale * 1.4426950408889634))
+        return finite(top)
 
 
 @triton.jit
 def _total(total, top, scale, KIND: tl.constexpr):
     """What divides a row's exponentials, never 0."""
     if KIND == "softmax_plus_one":
-        return total + _power(-top, scale)
+        return total + exp(-top, scale)
     else:
         return tl.where(total == 0, 1.0, total)
 
@@ -64,7 +60,7 @@ def _finish(s, top, total, scale, KIND: tl.constexpr):
     if KIND == "log_softmax":
         return (s - top) * scale - tl.log(total)
     else:
-        return _power(s - top, scale) * (1 / total)
+        return exp(s - top, scale) * (1 / total)
 
 
 @triton.jit
@@ -78,7 +74,7 @@ def _forward_rows(
     s = _scores(x, mask, row, col, inside, x_stride, scale, mask_size1, mask_size2, mask0, mask1, mask2, mask_col, queries, cols, MASK, CAUSAL)
     unit = 1.0 if MASK == "add" else scale
     top = _highest(tl.max(s, 1), KIND)[:, None]
-    total = _total(tl.sum(_power(s - top, unit), 1)[:, None], top, unit, KIND)
+    total = _total(tl.sum(exp(s - top, unit), 1)[:, None], top, unit, KIND)
     tl.store(y + row * cols + col, _finish(s, top, total, unit, KIND).to(y.dtype.element_ty), inside)
 
 
@@ -105,10 +101,10 @@ def _forward_wide(
             ).reshape(CHUNK // GROUP, GROUP)  # fmt: skip
             higher = tl.maximum(tops, tl.max(s, 1))
             base = _highest(higher, KIND)
-            totals = totals * _power(tops - base, unit) + tl.sum(_power(s - base[:, None], unit), 1)
+            totals = totals * exp(tops - base, unit) + tl.sum(exp(s - base[:, None], unit), 1)
             tops = higher
         top = tl.max(tops, 0)
-        total = tl.sum(totals * _power(tops - _highest(top, KIND), unit), 0)
+        total = tl.sum(totals * exp(tops - _highest(top, KIND), unit), 0)
         if not WRITE:
             at = part + (row * splits + tl.program_id(1)) * 2
             tl.store(at, top)
@@ -119,7 +115,7 @@ def _forward_wide(
         tops = tl.load(at, each < splits, other=lowest)
         totals = tl.load(at + 1, each < splits, other=0.0)
         top = tl.max(tops, 0)
-        total = tl.sum(totals * _power(tops - _highest(top, KIND), unit), 0)
+        total = tl.sum(totals * exp(tops - _highest(top, KIND), unit), 0)
     if WRITE:
         top = _highest(top, KIND)
         total = _total(total, top, unit, KIND)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp
 
 
 @triton.jit
@@ -30,8 +31,8 @@ def _forward(x, y, tops, totals, rows, cols, x_stride, eps, HEIGHT: tl.constexpr
     inside = (row < rows) & (col < cols)
     s = _load(x, row * x_stride + col, inside)
     top = tl.maximum(tl.max(s, 1), 0.0)[:, None]
-    one = tl.exp(-top)
-    rise = _rise(s, tl.exp2((s - top) * 1.4426950408889634), one)
+    one = exp(-top)
+    rise = _rise(s, exp(s - top), one)
     total = tl.sum(tl.abs(rise), 1)[:, None] + eps * one
     tl.store(tops + row, top, row < rows)
     tl.store(totals + row, total, row < rows)
@@ -47,8 +48,8 @@ def _backward(grad, x, tops, totals, out, rows, cols, grad_stride, x_stride, HEI
     g = tl.load(grad + row * grad_stride + col, inside, other=0.0).to(tl.float32)
     top = tl.load(tops + row, row < rows, other=0.0)
     share = 1 / tl.load(totals + row, row < rows, other=1.0)
-    e = tl.exp2((s - top) * 1.4426950408889634)
-    dot = tl.sum(g * tl.maximum(_rise(s, e, tl.exp(-top)), 0.0), 1)[:, None] * share
+    e = exp(s - top)
+    dot = tl.sum(g * tl.maximum(_rise(s, e, exp(-top)), 0.0), 1)[:, None] * share
     d = tl.where(s > 0, g - dot, tl.where(s < 0, dot, 0.0)) * (e * share)
     tl.store(out + row * cols + col, d.to(out.dtype.element_ty), inside)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 from .topk_softmax_triton import number
 
 # low bits of a float32 that are the same for all numbers of one sign that come from this type
@@ -46,9 +47,8 @@ def _forward(x, y, rows, cols, x_stride, scale, k, IDLE: tl.constexpr, HEIGHT: t
             few = tl.sum(((s == bound) & (col < last + bit)).to(tl.int32), 1)[:, None] <= short
             last = tl.where(few, last + bit, last)
             bit = bit >> 1
-    top = tl.max(s, 1)[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
-    e = tl.exp2((s - top) * (scale * 1.4426950408889634))
+    top = finite(tl.max(s, 1))[:, None]
+    e = exp(s - top, scale)
     e = tl.where((s < bound) | ((s == bound) & (col >= last)), 0.0, e)  # NaN stays
     total = tl.sum(e, 1)[:, None]
     tl.store(y + row * cols + col, (e * (1 / tl.where(total == 0, 1.0, total))).to(y.dtype.element_ty), inside)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 
 @triton.jit
@@ -17,7 +18,7 @@ def _forward(x, y, rows, cols, x_stride, n, scale, MASK: tl.constexpr, HEIGHT: t
     s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
     live = s != float("-inf")
     top = tl.max(s, 1)[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
+    top = finite(top)
     entries = tl.sum(tl.where(live, 1.0, 0.0), 1)[:, None]
     mean = tl.sum(tl.where(live, s, 0.0), 1)[:, None] / tl.maximum(entries, 1.0)
     off = tl.where(s > float("-inf"), s - mean, 0.0)
@@ -26,7 +27,7 @@ def _forward(x, y, rows, cols, x_stride, n, scale, MASK: tl.constexpr, HEIGHT: t
     if MASK:
         tl.store(y + row * cols + col, ((below == 0) & live).to(tl.int8), inside)
     else:
-        e = tl.where(below, 0.0, tl.exp2((s - top) * (scale * 1.4426950408889634)))
+        e = tl.where(below, 0.0, exp(s - top, scale))
         total = tl.sum(e, 1)[:, None]
         tl.store(y + row * cols + col, (e * (1 / tl.where(total == 0, 1.0, total))).to(y.dtype.element_ty), inside)
 

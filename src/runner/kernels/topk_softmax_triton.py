@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
+from .exponential_triton import exp, finite
 
 LOWEST = tl.constexpr(-0x80000000)  # below every `ordered` integer
 
@@ -54,10 +55,9 @@ def _forward(
     col = tl.arange(0, WIDTH)[None, :]
     s = tl.load(x + row * x_stride + col, (row < rows) & (col < cols), other=float("-inf")).to(tl.float32)
     highest = tl.reduce(s.reshape(HEIGHT, WIDTH // GROUP, GROUP), 2, _higher)
-    factor = scale * 1.4426950408889634
     if not RENORMALISE:
         top = tl.max(highest, 1)[:, None]
-        total = tl.sum(tl.exp2((s - tl.where(top == float("-inf"), 0.0, top)) * factor), 1)[:, None]
+        total = tl.sum(exp(s - finite(top), scale), 1)[:, None]
     group = tl.arange(0, WIDTH // GROUP)[None, :]
     groups = tl.cdiv(cols, GROUP)
     key = tl.where(group < groups, ordered(highest), LOWEST)
@@ -69,8 +69,8 @@ def _forward(
     kept, places = _largest(tl.where(inside, ordered(s), LOWEST), col, k, WIDTH, HEIGHT, KEPT)
     each = tl.arange(0, KEPT)[None, :]
     top = number(tl.max(kept, 1))[:, None]
-    top = tl.where(top == float("-inf"), 0.0, top)
-    value = tl.where(each < k, tl.exp2((number(kept) - top) * factor), 0.0)
+    top = finite(top)
+    value = tl.where(each < k, exp(number(kept) - top, scale), 0.0)
     if RENORMALISE:
         total = tl.sum(value, 1)[:, None]
     total = tl.where(total == 0, 1.0, total)
@@ -102,7 +102,7 @@ def _backward(
         best_s = tl.load(x + row * x_stride + at, kept, other=float("-inf")).to(tl.float32)
         s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)
         top = tl.max(s, 1)[:, None]
-        top = tl.where(top == float("-inf"), 0.0, top)
+        top = finite(top)
         factor = scale * 1.4426950408889634
         log2_z = tl.load(log_z + row, row < rows, other=0.0) * 1.4426950408889634
         d = tl.exp2((s - top) * factor - log2_z) * dot * -scale
