@@ -354,8 +354,6 @@ def _launch(grad, logits: Tensor, target: Tensor, formula: str, parameters: Sequ
     """Fills `loss` and `out`, the gradient; None where one is not wanted."""
     hard = not target.is_floating_point()
     target, sizes, strides = layout.broadcast_strides(target[..., None] if hard else target)
-    if sizes[:2] == [1, 1]:  # the kernel divides the number of a row by all but the first size, and not at all by ones
-        sizes, strides = sizes[::-1], strides[::-1]
     x = layout.dense(logits)
     height, width, warps = layout.tile(x.shape[1])
     _rows[(triton.cdiv(len(x), height),)](

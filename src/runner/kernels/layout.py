@@ -54,7 +54,7 @@ def broadcast_strides(x: Tensor) -> tuple[Tensor, list[int], list[int]]:
     if len(sizes) > 3:
         return broadcast_strides(x.contiguous())
     pad = 3 - len(sizes)
-    return x, [1] * pad + sizes, [0] * pad + strides
+    return x, sizes + [1] * pad, strides + [0] * pad  # last, as kernels divide the number of a row by all but the first size
 
 
 WIDEST = 32768  # columns that one program holds in registers
