@@ -8,7 +8,7 @@ import torch
 
 from runner import UserError
 from runner.components.data._images import Normalise
-from runner.components.data.image_folder import MEAN, STD, build
+from runner.components.data.image_folder import MEAN, STD, build, picture
 from runner.components.noise.symmetric import build as symmetric
 from runner.core import snapshot
 from runner.core.data import LoadedSplit, Split
@@ -228,3 +228,11 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match="looked in") as error:
         build(str(tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_images_of_more_than_eight_bits_are_refused(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.full((4, 4), 3000, dtype=np.uint16)).save(tmp_path / "deep.png")  # would be white
+    with pytest.raises(UserError, match=r"deep.png cannot be read as an image: it has more than 8 bits a channel \(mode I"):
+        picture(str(tmp_path / "deep.png"))

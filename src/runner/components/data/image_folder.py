@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
 
 from runner import UserError, card
 from runner.components.data._files import absent
@@ -24,7 +24,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def picture(path: str):
     """An image file, in colour. Raises UserError."""
     try:
-        return default_loader(path)
+        with Image.open(path) as found:
+            if found.mode.startswith(("I", "F")):  # the conversion would cut off what is above 255
+                raise ValueError(f"it has more than 8 bits a channel (mode {found.mode})")
+            return found.convert("RGB")
     except Exception as error:  # what a damaged file raises is the library's affair
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} cannot be read as an image: {said}; remove it or put a whole one there") from error
