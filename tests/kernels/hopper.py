@@ -84,6 +84,7 @@ def launch_everything(dtype):
             kernels.softmax(torch.empty(4, cols, dtype=dtype, requires_grad=True)).sum().backward()
         kernels.layout.CLUSTER = 1
     kernels.topk_softmax(torch.empty(4, 32768, dtype=dtype), 5)  # a thread has 64 registers for 32 entries
+    kernels.topk_softmax(torch.empty(4, 64, dtype=dtype), 64)  # there are as many groups of columns as entries that are kept
     w = torch.empty(64, 64, dtype=dtype, requires_grad=True)
     kernels.sr_ste(w, 2, 4).sum().backward()
     for n, m, dim in [(2, 4, 0), (4, 16, 1), (8, 32, 0)]:
