@@ -64,6 +64,7 @@ def launch_everything(dtype):
         x = torch.empty(4, cols, dtype=dtype, requires_grad=True)
         for f in (kernels.softmax, kernels.entmax15):
             f(x).sum().backward()
+        kernels.softmax(x, mask=torch.empty(cols))
         labels = torch.zeros(4, dtype=torch.int64)
         kernels.cross_entropy(x, labels, weight=torch.empty(cols), label_smoothing=0.1).sum().backward()
         kernels.cross_entropy_with_gradient(x, torch.empty(4, cols, dtype=dtype))
@@ -73,7 +74,6 @@ def launch_everything(dtype):
             kernels.entmax(x, 3.0)
             kernels.entmax(x, torch.tensor(1.3, requires_grad=True)).sum().backward()
             kernels.softmax_plus_one(x, mask=torch.ones(cols, dtype=torch.bool), causal=True)
-            kernels.softmax(x, mask=torch.empty(cols))
             kernels.softpick(x).sum().backward()
             kernels.gumbel_softmax(x, seed=1).sum().backward()
             for renormalise in (False, True):
@@ -84,6 +84,7 @@ def launch_everything(dtype):
             kernels.softmax(torch.empty(4, cols, dtype=dtype, requires_grad=True)).sum().backward()
         kernels.layout.CLUSTER = 1
     kernels.topk_softmax(torch.empty(4, 32768, dtype=dtype), 5)  # a thread has 64 registers for 32 entries
+    kernels.topk_softmax(torch.empty(4, 64, dtype=dtype), 64)  # there are as many groups of columns as entries that are kept
     w = torch.empty(64, 64, dtype=dtype, requires_grad=True)
     kernels.sr_ste(w, 2, 4).sum().backward()
     for n, m, dim in [(2, 4, 0), (4, 16, 1), (8, 32, 0)]:

@@ -151,6 +151,15 @@ def test_edges(backend, device):
             cross_entropy(y, torch.zeros(2, dtype=torch.long), reduction="avg")
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_ignored_samples_of_nan_have_no_gradient_in_the_kernel(smoothing, narrow, device):
+    for cols in (5, 150):
+        x = torch.full((2, cols), torch.nan, device=device, requires_grad=True)
+        with dispatch.backend("triton"):
+            cross_entropy(x, torch.full((2,), -100, device=device), label_smoothing=smoothing).sum().backward()
+        assert not x.grad.any()
+
+
 def test_a_class_out_of_range_gives_nan(device):
     with dispatch.backend("triton"):
         assert cross_entropy(torch.randn(2, 3, device=device), torch.tensor([3, -1], device=device)).isnan().all()

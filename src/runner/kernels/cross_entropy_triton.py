@@ -156,7 +156,7 @@ def _gradient(
     if ONE:  # rows that do not count are not read: neither their logits nor their gradient matter, which a mean over nothing makes infinite
         label, _count = _label(target, weight, row, row < rows, cols, ignore_index, size1, size2, stride0, stride1, stride2, False)
         s = tl.load(x + row * x_stride + col, inside & (mass != 0), other=float("-inf")).to(tl.float32)
-        share = exp(s - log_z)
+        share = exp(s - tl.where(mass == 0, 0.0, log_z))
         d = tl.where(col == label, share - 1, share) * tl.where(mass == 0, 0.0, mass * grad)
     else:
         s = tl.load(x + row * x_stride + col, inside, other=float("-inf")).to(tl.float32)

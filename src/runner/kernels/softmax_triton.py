@@ -152,10 +152,11 @@ def forward(kind: str, x: Tensor, mask: Tensor | None, temperature: float, causa
         _forward_rows[(triton.cdiv(rows, height),)](x, mask, y, rows, *shared, **constants, **options)
         count(kind, "triton", "rows" if programs == 1 else "cluster")
         return y
-    chunk = layout.chunk(x)
+    loaded = [x] if mask is None else [x, mask]
+    chunk = layout.chunk(*loaded)
     splits, span = layout.spans(rows, cols, chunk)
     part = torch.empty(rows, splits, 2, dtype=torch.float32, device=x.device)
-    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": chunk, "GROUP": layout.group(x), "num_warps": layout.WARPS}
+    constants |= {"SPLITS": layout.power_of_two(splits), "CHUNK": chunk, "GROUP": layout.group(*loaded), "num_warps": layout.WARPS}
     for read, write in [(True, True)] if splits == 1 else [(True, False), (False, True)]:
         _forward_wide[(rows, splits)](x, mask, y, part, *shared, span, READ=read, WRITE=write, **constants)
     count(kind, "triton", "loop" if splits == 1 else "split")

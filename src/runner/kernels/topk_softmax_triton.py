@@ -121,10 +121,12 @@ def forward(x: Tensor, k: int, temperature: float, renormalise: bool) -> tuple[T
     if x.numel():
         x = layout.dense(x)
         height, width, warps = layout.tile(x.shape[1])
+        kept = layout.power_of_two(k)
+        group = min(layout.group(x), max(width // kept // 4, 1))  # the groups that are searched are a quarter of a row, or columns
         _forward[(triton.cdiv(len(x), height),)](
             x, values, best, log_z, *x.shape, x.stride(0), 1 / temperature, k,
-            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, GROUP=min(layout.group(x), width), KEPT=layout.power_of_two(k),
-            num_warps=max(warps // 4, 1),
+            RENORMALISE=renormalise, HEIGHT=height, WIDTH=width, GROUP=group, KEPT=kept,
+            num_warps=max(warps // 4, 1) if group == layout.group(x) else warps,
         )  # fmt: skip
         count("topk_softmax", "triton", "rows")
     return values, best, log_z
