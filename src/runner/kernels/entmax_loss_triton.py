@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import layout
 from .dispatch import count
-from .entmax_triton import project, terms, variant
+from .entmax_triton import group, project, terms, variant
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def forward(logits: Tensor, target: Tensor, alpha: float, ignore_index: int, gra
     _forward[(triton.cdiv(len(x), height),)](
         x, target, loss, out, *x.shape, x.stride(0), ignore_index, *sizes[1:], *strides, target.stride(-1), alpha,
         KIND=variant(alpha), STEPS=64, HARD=hard, GRADIENT=gradient,
-        HEIGHT=height, WIDTH=width, GROUP=min(layout.group(x), width), num_warps=warps,
+        HEIGHT=height, WIDTH=width, GROUP=group(x, width) if width >= 1024 else 1, num_warps=warps,  # narrower ones would spill
     )  # fmt: skip
     count("entmax_loss", "triton", "rows")
     return loss, out

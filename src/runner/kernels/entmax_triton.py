@@ -275,6 +275,11 @@ def variant(alpha: float) -> str | int:
     return "entmax" if p > 1 else "steep"
 
 
+def group(x: Tensor, width: int) -> int:
+    """Columns of a group in a row that is held; in short rows, many of which share a thread, groups would fill its registers."""
+    return layout.group(x) if width >= 512 else 1
+
+
 def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     """Along the last dimension of `x`."""
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -286,18 +291,18 @@ def forward(kind: str, x: Tensor, alpha: float) -> Tensor:
     constants = {"KIND": variant(alpha), "STEPS": 64}
     if cols <= layout.WIDEST:
         height, width, warps = layout.tile(cols)
-        if constants["KIND"] not in ("entmax", "steep"):  # terms without logarithms take less than their sums over a row
-            warps = max(warps // 2, 1)
-        constants |= {"HEIGHT": height, "WIDTH": width, "GROUP": min(layout.group(x), width), "num_warps": warps}
+        if group(x, width) > 1 and constants["KIND"] not in ("entmax", "steep"):  # terms without logarithms take less than their sums over a row
+            warps //= 2
+        constants |= {"HEIGHT": height, "WIDTH": width, "GROUP": group(x, width), "num_warps": warps}
         _forward_rows[(triton.cdiv(rows, height),)](x, y, *shared, **constants)
         count(kind, "triton", "rows")
         return y
-    chunk, group = layout.chunk(x, x), layout.group(x)  # twice, as it also keeps what it loads
+    chunk = layout.chunk(x, x)  # twice, as it also keeps what it loads
     programs, room = min(rows, layout.PROGRAMS), triton.cdiv(cols, chunk) * chunk
     kept = torch.empty(programs, room, dtype=x.dtype, device=x.device)
-    place = torch.empty(programs, room // group, dtype=torch.int32, device=x.device)
+    place = torch.empty(programs, room // layout.group(x), dtype=torch.int32, device=x.device)
     shared = (x, y, kept, place, rows, cols, room, *shared[2:])
-    _forward_wide[(programs,)](*shared, **constants, CHUNK=chunk, GROUP=group, num_warps=8)
+    _forward_wide[(programs,)](*shared, **constants, CHUNK=chunk, GROUP=layout.group(x), num_warps=8)
     count(kind, "triton", "loop")
     return y
 
