@@ -8,7 +8,8 @@ bandwidth that the instructions an element allow, counted in the machine code (S
 row's columns count once, also a search in a wide row, as if it kept every entry; searches in rows that are held count one step, and `step` is
 what each further one adds. `programs` is how many programs the registers and the shared memory let a multiprocessor hold, `spilled` bytes of
 stack a thread. Several kernels of a pass add up. Forward passes that also write a gradient (the sparse losses) are charged with the read alone.
-Rows are appended to results/sm_90.csv (`--out`). Taken for an H200: 132 multiprocessors at 1.755 GHz, and 4.3 TB/s copied.
+Rows are appended to results/sm_90.csv (`--out`). Lanes a clock are those of the CUDA C++ Programming Guide's table of arithmetic throughput for
+compute capability 9.0. Taken for an H200, not measured here: 132 multiprocessors at 1.755 GHz, and 4.3 TB/s copied.
 """
 
 import argparse

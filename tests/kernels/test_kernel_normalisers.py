@@ -385,3 +385,13 @@ def test_compiles_without_a_graph_break(device):
     kinds = {"softmax", "softmax_backward", "entmax15", "entmax15_backward"}
     assert dispatch.used() == {(kind, "triton", "rows"): 1 for kind in kinds}
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("f", [softmax, log_softmax])
+def test_rows_of_the_lowest_numbers_are_rows_of_equals_at_any_temperature(f, narrow, device):
+    """Kernels take differences before they scale, where a division first would make -inf of the scores."""
+    for cols in (5, 130):
+        x = torch.full((2, cols), torch.finfo(torch.float32).min, device=device)
+        with dispatch.backend("triton"):
+            y = f(x, temperature=0.3)
+        torch.testing.assert_close(y.exp() if f is log_softmax else y, torch.full_like(x, 1 / cols))
